@@ -1,0 +1,3 @@
+from depin_orcha.cli import main
+
+main()

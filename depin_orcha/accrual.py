@@ -1,0 +1,173 @@
+"""From readings to what was earned in each hour, exactly: the sum of the hours is the sum of the readings.
+
+Counters and balances earn their growth; a fall earns nothing and becomes the new baseline; a new period starts from
+zero. Growth is spread evenly over the time it took. Events are earned at their instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import ROUND_FLOOR, Decimal, localcontext
+
+from .types import DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKind
+
+GAP_S = 2 * HOUR_S
+"""Longer than this between two readings, the hours between are known only in sum."""
+
+_QUANTUM = Decimal("1e-18")
+
+Hours = dict[int, tuple[Decimal, Quality]]
+
+
+def accrue(samples: Iterable[EarningsSample], opened_s: int | None = None) -> Hours:
+    """What one series (same currency, kind, period and external id) earned in each hour it covers.
+
+    ``opened_s``: when the counter stood at zero; without it the first reading is only a baseline.
+    Hours that the readings cover without earnings are present with amount 0. Amounts are after the operator's share.
+    """
+    hours: Hours = {}
+    ordered = sorted(samples, key=lambda sample: sample.observed_s)
+    if not ordered:
+        return hours
+    if ordered[0].kind is SampleKind.EVENT:
+        for event in ordered:
+            _add(hours, _hour(event.observed_s), event.amount * event.share, Quality.MEASURED)
+        return hours
+    previous = None
+    if opened_s is not None:
+        first = ordered[0]
+        previous = replace(first, observed_s=min(opened_s, first.observed_s), amount=Decimal(0), withheld=Decimal(0))
+    for sample in ordered:
+        if previous is not None:
+            _add_growth(hours, previous, sample)
+        previous = sample
+    return hours
+
+
+def growth(previous: EarningsSample, sample: EarningsSample) -> Decimal:
+    """The operator's part of what a counter grew by between two readings; 0 when it fell."""
+    if sample.amount < previous.amount:
+        return Decimal(0)
+    with localcontext(DECIMALS):
+        withheld = max(sample.withheld - previous.withheld, Decimal(0))
+        return max((sample.amount - previous.amount) * sample.share - withheld, Decimal(0))
+
+
+def difference(before: Mapping[int, tuple[Decimal, Quality]], after: Hours, currency: str) -> list[Accrual]:
+    """What has to be booked so that the ledger of a series says ``after`` where it said ``before``.
+
+    Hours that became known with amount 0 are kept, so that a true zero is told from an unknown hour.
+    """
+    booked: list[Accrual] = []
+    with localcontext(DECIMALS):
+        for hour_s in sorted(before.keys() | after.keys()):
+            old, _ = before.get(hour_s, (Decimal(0), None))
+            new, quality = after.get(hour_s, (Decimal(0), Quality.MEASURED))
+            if new != old or hour_s not in before:
+                booked.append(Accrual(hour_s, new - old, currency, quality))
+    return booked
+
+
+def period_window(period: str) -> tuple[int, int] | None:
+    """First second and end of a ``YYYY-MM`` period in UTC; None for periods that carry no time."""
+    try:
+        start = datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+    return int(start.timestamp()), int(end.timestamp())
+
+
+def opening_s(period: str, last_earlier_s: int | None) -> int | None:
+    """When a period started from zero: known only if the same series was read in an earlier period."""
+    if last_earlier_s is None:
+        return None
+    window = period_window(period)
+    return window[0] if window else last_earlier_s
+
+
+def without_mixing(samples: Sequence[EarningsSample], stored_ids: Mapping[str, set[str]]) -> list[EarningsSample]:
+    """The samples in the way their period began: per satellite, or only the sum ``all``, never both.
+
+    ``stored_ids``: external ids already stored, by period. Where a period began with the sum, the parts are added up;
+    where it began with parts, a lone sum is left out: that stretch stays unknown until the parts can be read again.
+    """
+    kept: list[EarningsSample] = []
+    by_period: dict[str, list[EarningsSample]] = {}
+    for sample in samples:
+        by_period.setdefault(sample.period, []).append(sample)
+    for period, members in by_period.items():
+        stored = stored_ids.get(period, set())
+        if "all" in stored:
+            kept.append(_total(members))
+        elif stored:
+            kept.extend(sample for sample in members if sample.external_id != "all")
+        else:
+            kept.extend(members)
+    return kept
+
+
+def spread(amount: Decimal, start_s: int, end_s: int) -> dict[int, Decimal]:
+    """``amount`` shared over the hours of [start, end) by the seconds in each; the parts add up exactly.
+
+    Parts are multiples of 1e-18 (or of the amount's own last digit, if finer); what remains goes to the largest
+    remainders, the earliest hour first.
+    """
+    if end_s <= start_s:
+        return {_hour(end_s): amount}
+    seconds = {
+        hour_s: min(end_s, hour_s + HOUR_S) - max(start_s, hour_s)
+        for hour_s in range(_hour(start_s), end_s, HOUR_S)
+    }
+    if len(seconds) == 1:
+        return dict.fromkeys(seconds, amount)
+    exponent = amount.as_tuple().exponent
+    quantum = min(_QUANTUM, Decimal(1).scaleb(exponent)) if isinstance(exponent, int) else _QUANTUM
+    with localcontext(DECIMALS):
+        exact = {hour_s: amount * part / (end_s - start_s) for hour_s, part in seconds.items()}
+        parts = {hour_s: value.quantize(quantum, rounding=ROUND_FLOOR) for hour_s, value in exact.items()}
+        quanta_left = int((amount - sum(parts.values())) / quantum)
+        by_remainder = sorted(exact, key=lambda hour_s: (parts[hour_s] - exact[hour_s], hour_s))
+        for hour_s in by_remainder[:quanta_left]:
+            parts[hour_s] += quantum
+    return parts
+
+
+def _add_growth(hours: Hours, previous: EarningsSample, sample: EarningsSample) -> None:
+    earned = growth(previous, sample)
+    start_s, end_s = previous.observed_s, sample.observed_s
+    window = period_window(sample.period)
+    if window:
+        start_s, end_s = max(start_s, window[0]), min(end_s, window[1])
+        if start_s >= end_s:
+            # A closed month that was corrected afterwards: booked in its last hour, where the statement puts it.
+            if earned:
+                _add(hours, window[1] - HOUR_S, earned, Quality.INTERPOLATED)
+            return
+    quality = Quality.MEASURED if end_s - start_s <= GAP_S else Quality.INTERPOLATED
+    for hour_s, part in spread(earned, start_s, end_s).items():
+        _add(hours, hour_s, part, quality)
+
+
+def _add(hours: Hours, hour_s: int, amount: Decimal, quality: Quality) -> None:
+    with localcontext(DECIMALS):
+        old, old_quality = hours.get(hour_s, (Decimal(0), quality))
+        worse = Quality.INTERPOLATED if Quality.INTERPOLATED in (quality, old_quality) else quality
+        hours[hour_s] = (old + amount, worse)
+
+
+def _hour(instant_s: int) -> int:
+    return instant_s // HOUR_S * HOUR_S
+
+
+def _total(samples: Sequence[EarningsSample]) -> EarningsSample:
+    """Several satellites, or the sum itself, as one reading of the sum."""
+    for sample in samples:
+        if sample.external_id == "all":
+            return sample
+    with localcontext(DECIMALS):
+        gross = sum((sample.amount for sample in samples), Decimal(0))
+        withheld = sum((sample.amount * (1 - sample.share) for sample in samples), Decimal(0))
+    return replace(samples[0], external_id="all", amount=gross, share=Decimal(1), withheld=withheld)

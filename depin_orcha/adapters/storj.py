@@ -1,0 +1,375 @@
+"""Storj storage node, read through its console API (``/api/sno``, GET only).
+
+Earnings are not the node's rounded cents but raw usage times the satellites' prices: bytes, and byte-months of
+720 hours, times US cents per TB and per TB-month, over 1e14. Interfaces: ``storagenode/console/consoleserver`` and
+``storagenode/payouts/estimatedpayouts`` of storj/storj.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, localcontext
+from email.utils import parsedate_to_datetime
+from typing import Any, ClassVar, Literal
+
+from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
+from depin_orcha.adapters._read import Fields, objects
+from depin_orcha.errors import AdapterError, FailureKind
+from depin_orcha.types import (
+    DECIMALS,
+    EarningsSample,
+    Health,
+    HealthStatus,
+    Limits,
+    Resource,
+    SampleKind,
+    Snapshot,
+    Standing,
+    StandingAmount,
+    Usage,
+)
+
+SMALLEST_ALLOCATION_BYTES = 500e9
+"""Below this the node refuses to start (``storage2.monitor.minimum-disk-space``)."""
+STEP_BYTES = 50e9
+HEADROOM = 1.05
+"""An allocation below used space plus this much stops all ingress."""
+
+_ALL = "all"
+_CENT_BYTES_PER_TB_IN_USD = 14
+"""1e12 bytes of a TB times 100 cents of a dollar."""
+_START_UP_S = 15 * 60
+_LONGEST_SILENCE_S = 3 * 3600
+_LARGEST_CLOCK_ERROR_S = 15 * 60
+_TROUBLES = {
+    "disqualified": "disqualified by",
+    "suspended": "suspended by",
+    "offline_suspended": "suspended for being offline by",
+    "warn": "scores are low with",
+}
+"""States of a satellite that need the operator, and how they are said."""
+_PAYOUT = "/api/sno/estimated-payout"
+
+
+class Options(NodeOptions):
+    """``[nodes.<name>]`` of a storage node."""
+
+    url: BaseUrl = "http://127.0.0.1:14002"
+    """Its console (``console.address``)."""
+    health_url: BaseUrl | None = None
+    """Its public port, http://HOST:28967, for the node's own verdict on itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Satellite:
+    id: str
+    url: str
+    disqualified: bool
+    suspended: bool
+    vetting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """US cents per TB, for disk per TB-month; repair traffic is paid at the price of audits."""
+
+    egress: Decimal
+    audit: Decimal
+    disk: Decimal
+
+    def gross_usd(self, month: Fields) -> Decimal:
+        """What the raw usage of a month has earned before anything is held."""
+        with localcontext(DECIMALS):
+            cent_bytes = (
+                month.number("egressBandwidth") * self.egress
+                + month.number("egressRepairAudit") * self.audit
+                + month.number("diskSpace") * self.disk
+            )
+            return cent_bytes.scaleb(-_CENT_BYTES_PER_TB_IN_USD)
+
+
+@dataclass(frozen=True, slots=True)
+class _Payout:
+    """An estimated payout; ``node_s`` is when the node gave it by its own clock, where it says so."""
+
+    answer: Any
+    node_s: int | None
+
+    def month(self, name: str) -> Fields:
+        """``currentMonth`` or ``previousMonth``."""
+        return Fields(self.answer, _PAYOUT).object(name)
+
+
+class Adapter:
+    """Reads one storage node; see ``depin_orcha.adapters.Adapter``."""
+
+    Options: ClassVar[type[NodeOptions]] = Options
+    levers: ClassVar[Mapping[Resource, Literal["native", "runtime", "network"]]] = {
+        Resource.STORAGE_BYTES: "native",
+        Resource.CPU_CORES: "runtime",
+        Resource.MEMORY_BYTES: "runtime",
+        Resource.UPLINK_BPS: "network",
+        Resource.DOWNLINK_BPS: "network",
+    }
+    uses_per_unit: ClassVar[Mapping[Resource, float]] = {Resource.STORAGE_BYTES: 1e12}
+    currencies: ClassVar[frozenset[str]] = frozenset({"USD"})
+
+    def __init__(self, node: str, options: Options) -> None:
+        self.node = node
+        self.options = options
+
+    def collect(self, http: HttpReader, now_s: int, since_s: int | None) -> Snapshot:
+        """Read the node once: a USD counter per satellite, or one named ``all`` where only the sum can be had.
+
+        From the second reading on, the closed month's last counters come along, which finish that month.
+        """
+        dashboard = self._fields(http, "/api/sno/")
+        satellites = _satellites(dashboard)
+        warnings: list[str] = []
+        earnings = self._earnings(http, satellites, now_s, since_s, warnings)
+        usage = _usage(dashboard.object("diskSpace"))
+        scores = self._scores(http, warnings)
+        standings = self._held(http, satellites, warnings)
+        return Snapshot(
+            node=self.node,
+            observed_s=now_s,
+            earnings=tuple(earnings),
+            health=_health(dashboard, satellites, scores, self._own_verdict(http, warnings), now_s),
+            usage=usage,
+            limits=self.limits(usage),
+            standings=standings,
+            warnings=tuple(warnings),
+        )
+
+    def limits(self, usage: Mapping[Resource, Usage]) -> dict[Resource, Limits]:
+        """Never below what is stored and 5 %, nor below what the node starts with; the disk is the host's matter."""
+        storage = usage.get(Resource.STORAGE_BYTES)
+        if storage is None or storage.used is None:
+            return {}
+        return {
+            Resource.STORAGE_BYTES: Limits(max(storage.used * HEADROOM, SMALLEST_ALLOCATION_BYTES), None, STEP_BYTES)
+        }
+
+    def _earnings(
+        self, http: HttpReader, satellites: Iterable[_Satellite], now_s: int, since_s: int | None, warnings: list[str]
+    ) -> list[EarningsSample]:
+        paying = sorted(satellite.id for satellite in satellites if not satellite.disqualified)
+        faults: list[AdapterError] = []
+        prices = {one: known for one in paying if (known := self._prices(http, one, faults)) is not None}
+        if not prices:
+            if faults:
+                raise faults[0]
+            warnings.append("no satellite has told its prices yet: earnings are unknown")
+            return []
+        payouts = {one: payout for one in prices if (payout := self._payout(http, one, faults)) is not None}
+        if len(payouts) < len(paying):
+            payouts, prices = {_ALL: self._asked_payout(http, {})}, {_ALL: next(iter(prices.values()))}
+        if any(_month_differs(payout.node_s, now_s) for payout in payouts.values()):
+            warnings.append("the month is turning at this moment: earnings are read next time")
+            return []
+        # Seen together at first sight, the closed month would let the running one count from its beginning.
+        months = ("currentMonth",) if since_s is None else ("currentMonth", "previousMonth")
+        return [
+            _sample(series, payout.month(month), prices[series], now_s, _period(now_s, closed=month == "previousMonth"))
+            for series, payout in payouts.items()
+            for month in months
+        ]
+
+    def _prices(self, http: HttpReader, satellite: str, faults: list[AdapterError]) -> _Prices | None:
+        """What a satellite pays; None if it has not told yet (all zero), or the node fails to say."""
+        endpoint = "/api/sno/satellites/{id}/pricing"
+        try:
+            answer = http.get_json(self.options.url + endpoint.format(id=satellite))
+        except AdapterError as error:
+            faults.append(_absence(error))
+            return None
+        fields = Fields(answer, endpoint)
+        prices = _Prices(fields.number("egressBandwidth"), fields.number("auditBandwidth"), fields.number("diskSpace"))
+        return prices if prices.egress or prices.audit or prices.disk else None
+
+    def _payout(self, http: HttpReader, satellite: str, faults: list[AdapterError]) -> _Payout | None:
+        """The estimated payout of one satellite; None where the node fails to say."""
+        try:
+            return self._asked_payout(http, {"id": satellite})
+        except AdapterError as error:
+            faults.append(_absence(error))
+            return None
+
+    def _asked_payout(self, http: HttpReader, params: Mapping[str, str]) -> _Payout:
+        reply = http.request("GET", self.options.url + _PAYOUT, params=params)
+        try:
+            node_s = int(parsedate_to_datetime(reply.headers["date"]).timestamp())
+        except (KeyError, ValueError):
+            node_s = None
+        return _Payout(reply.json(), node_s)
+
+    def _scores(self, http: HttpReader, warnings: list[str]) -> dict[str, dict[str, float]]:
+        """Audit, suspension and online score by satellite address; scores never fetched (all 0) are left out."""
+        try:
+            audits = self._fields(http, "/api/sno/satellites").objects("audits")
+        except AdapterError as error:
+            warnings.append(f"scores are unknown: {error.message}")
+            return {}
+        scores = {
+            audit.text("satelliteName"): {
+                name: float(audit.number(f"{name}Score")) for name in ("audit", "suspension", "online")
+            }
+            for audit in audits
+        }
+        return {satellite: values for satellite, values in scores.items() if any(values.values())}
+
+    def _held(
+        self, http: HttpReader, satellites: Iterable[_Satellite], warnings: list[str]
+    ) -> tuple[StandingAmount, ...]:
+        """What the satellites hold back of closed months; a disqualified one keeps it for good."""
+        endpoint = "/api/heldamount/held-history"
+        lost = {satellite.id for satellite in satellites if satellite.disqualified}
+        try:
+            history = objects(http.get_json(self.options.url + endpoint), endpoint)
+        except AdapterError as error:
+            warnings.append(f"the held amount is unknown: {error.message}")
+            return ()
+        held = [
+            row.number("totalHeld") - row.number("totalDisposed")
+            for row in history
+            if row.text("satelliteID") not in lost
+        ]
+        return (StandingAmount(Standing.HELD, sum(held, Decimal(0)).scaleb(-6), "USD"),) if held else ()
+
+    def _own_verdict(self, http: HttpReader, warnings: list[str]) -> bool | None:
+        """What the node says of itself on its public port; None where that is not configured or cannot be read."""
+        if self.options.health_url is None:
+            return None
+        try:
+            reply = http.request("GET", self.options.health_url, accept=(503,))
+            return Fields(reply.json(), "the public port").flag("AllHealthy")
+        except AdapterError as error:
+            warnings.append(f"the public port was not read: {error.message}")
+            return None
+
+    def _fields(self, http: HttpReader, endpoint: str) -> Fields:
+        return Fields(http.get_json(self.options.url + endpoint), endpoint)
+
+
+def _absence(error: AdapterError) -> AdapterError:
+    """The error, if it can mean that an endpoint is lacking or fails for one satellite; else it is raised."""
+    if error.kind not in (FailureKind.SHAPE, FailureKind.TRANSIENT):
+        raise error
+    return error
+
+
+def _sample(series: str, month: Fields, prices: _Prices, now_s: int, period: str) -> EarningsSample:
+    """The counter of one satellite, whose held part is a share, or of all, whose held part is an amount."""
+    share, withheld = Decimal(1), Decimal(0)
+    if series == _ALL:
+        withheld = month.number("held").scaleb(-2)
+    else:
+        share -= month.number("heldRate").scaleb(-2)
+    gross = prices.gross_usd(month)
+    return EarningsSample(now_s, gross, "USD", SampleKind.COUNTER, period, series, share, withheld)
+
+
+def _period(now_s: int, *, closed: bool) -> str:
+    """The UTC month, or the one before it."""
+    month = datetime.fromtimestamp(now_s, UTC)
+    return (month.replace(day=1) - timedelta(days=1) if closed else month).strftime("%Y-%m")
+
+
+def _month_differs(node_s: int | None, now_s: int) -> bool:
+    """Is the node already, or still, in another month than we are?
+
+    The counters are of the node's month at the moment of its answer. A clock that is far off ours is not believed.
+    """
+    if node_s is None or abs(node_s - now_s) > _LARGEST_CLOCK_ERROR_S:
+        return False
+    return _period(node_s, closed=False) != _period(now_s, closed=False)
+
+
+def _satellites(dashboard: Fields) -> list[_Satellite]:
+    return [
+        _Satellite(
+            id=entry.text("id"),
+            url=entry.text("url"),
+            disqualified=entry.optional("disqualified", entry.time_s) is not None,
+            suspended=entry.optional("suspended", entry.time_s) is not None,
+            # Absent before 1.131, which is not the same as null.
+            vetting="vettedAt" in entry and entry.optional("vettedAt", entry.time_s) is None,
+        )
+        for entry in dashboard.objects("satellites")
+    ]
+
+
+def _usage(disk: Fields) -> dict[Resource, Usage]:
+    """What the node may store and stores, trash included; the meaning of the fields changed in 1.143."""
+    used = disk.number("used")
+    if "allocated" in disk:
+        allocated = disk.number("allocated")
+    else:
+        allocated, used = disk.number("available"), used + disk.number("trash")
+    # A known fault of the used-space cache is a negative value: that is no answer.
+    return {Resource.STORAGE_BYTES: Usage(float(allocated), float(used) if used >= 0 else None)}
+
+
+def _state(satellite: _Satellite, scores: Mapping[str, float] | None) -> str:
+    """How a satellite sees the node; the thresholds are the satellites' own, the warnings lie just above them."""
+    if satellite.disqualified:
+        return "disqualified"
+    if satellite.suspended:
+        return "suspended"
+    if scores is None:
+        return "unknown"
+    if scores["online"] < 0.6:
+        return "offline_suspended"
+    if satellite.vetting:
+        return "vetting"
+    if scores["audit"] < 0.98 or scores["suspension"] < 0.9 or scores["online"] < 0.95:
+        return "warn"
+    return "ok"
+
+
+def _health(
+    dashboard: Fields,
+    satellites: list[_Satellite],
+    scores: Mapping[str, Mapping[str, float]],
+    own_verdict: bool | None,
+    now_s: int,
+) -> Health:
+    states = {satellite.url: _state(satellite, scores.get(satellite.url)) for satellite in satellites}
+    started_s = dashboard.time_s("startedAt")
+    pinged_s = dashboard.time_s("lastPinged")
+    was_pinged = pinged_s > 0  # unset is the year 1
+    details: dict[str, Any] = {
+        "version": dashboard.text("version"),
+        "started_at": _rfc3339(started_s),
+        "last_pinged_at": _rfc3339(pinged_s) if was_pinged else None,
+        "quic": dashboard.text("quicStatus"),
+        "satellites": [
+            {"id": one.id, "url": one.url, "state": states[one.url], "scores": scores.get(one.url)}
+            for one in satellites
+        ],
+    }
+    troubles = [
+        f"{text} {', '.join(url.partition(':')[0] for url, state in states.items() if state == trouble)}"
+        for trouble, text in _TROUBLES.items()
+        if trouble in states.values()
+    ]
+    silent_s = now_s - (pinged_s if was_pinged else started_s)
+    if silent_s > (_LONGEST_SILENCE_S if was_pinged else _START_UP_S):
+        troubles.append(f"nobody has reached the node for {silent_s // 60} minutes")
+    if not dashboard.flag("upToDate"):
+        troubles.append(f"its version is below {dashboard.text('allowedVersion')}, the oldest that is accepted")
+    if own_verdict is False and satellites and not troubles:
+        troubles.append("it calls itself unhealthy on its public port")
+    if troubles:
+        return Health(HealthStatus.DEGRADED, "; ".join(troubles), details)
+    if not satellites:
+        return Health(HealthStatus.UP, "just started: no satellite knows it yet", details)
+    vetting = sum(state == "vetting" for state in states.values())
+    reason = f"vetting on {vetting} of {len(states)} satellites" if vetting else f"working for {len(states)} satellites"
+    return Health(HealthStatus.UP, reason, details)
+
+
+def _rfc3339(instant_s: int) -> str:
+    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,116 @@
+"""What the kernel really enforces on a process, read from its control groups (version 1, 2, or both side by side)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import ActuatorError, FailureKind
+
+UNLIMITED_BYTES = 2**62
+"""Version 1 writes "no limit" as the largest page-aligned int64."""
+
+Text = Callable[[str], str | None]
+"""The content of a file, None when there is no such file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """Limits in force, None where there is no limit.
+
+    ``memory_used_bytes`` leaves out cache that can be dropped and is None where the kernel does not count memory;
+    ``cpu_evidence`` and ``memory_evidence`` name the file and what stands in it.
+    """
+
+    cpu_cores: float | None
+    memory_bytes: int | None
+    memory_used_bytes: int | None
+    cpu_evidence: str
+    memory_evidence: str
+
+
+def enforced(text: Text, pid: int, owner: str) -> Enforced:
+    """Limits of the control group that belongs to ``owner`` (a container id) and holds process ``pid``.
+
+    Raises ``ActuatorError`` when this machine shows no such process, or one that is not the owner's.
+    """
+    groups = text(f"/proc/{pid}/cgroup")
+    mounts = text("/proc/self/mountinfo")
+    if groups is None or mounts is None:
+        raise _foreign(pid, owner)
+    paths = _paths(groups)
+    cores, cpu_evidence = _cpu(text, _folder(paths, mounts, "cpu", pid, owner), version_1="cpu" in paths)
+    limit, used, memory_evidence = _memory(
+        text, _folder(paths, mounts, "memory", pid, owner), version_1="memory" in paths
+    )
+    return Enforced(cores, limit, used, cpu_evidence, memory_evidence)
+
+
+def _paths(groups: str) -> dict[str, str]:
+    """Path of the group by controller; version 2 stands under the empty name."""
+    paths: dict[str, str] = {}
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path))
+    return paths
+
+
+def _folder(paths: dict[str, str], mounts: str, controller: str, pid: int, owner: str) -> str:
+    """Folder of the owner's group: in version 1 where that holds the controller, else in version 2."""
+    version_1 = controller in paths
+    head, found, tail = paths.get(controller if version_1 else "", "").partition(owner)
+    if not found:
+        raise _foreign(pid, owner)
+    own = head + owner + tail.partition("/")[0]  # a service manager inside moves its processes further down
+    for line in mounts.splitlines():
+        fields, _, system = line.partition(" - ")
+        root, mount = fields.split()[3:5]
+        kind, _, options = system.split(" ", 2)
+        if kind == "cgroup" and version_1 and controller in options.split(","):
+            break
+        if kind == "cgroup2" and not version_1:
+            break
+    else:
+        raise ActuatorError(FailureKind.UNSUPPORTED, f"no control group file system for {controller} is mounted here")
+    return mount.rstrip("/") + (own if root == "/" else own.removeprefix(root))
+
+
+def _cpu(text: Text, folder: str, *, version_1: bool) -> tuple[float | None, str]:
+    if version_1:
+        quota, period = _needed(text, f"{folder}/cpu.cfs_quota_us"), _needed(text, f"{folder}/cpu.cfs_period_us")
+        evidence = f"{folder}/cpu.cfs_quota_us = {quota} of {period}"
+        return (None if int(quota) < 0 else int(quota) / int(period)), evidence
+    _needed(text, f"{folder}/cgroup.controllers")
+    quota, _, period = (text(f"{folder}/cpu.max") or "max").strip().partition(" ")  # no file: controller not in use
+    evidence = f"{folder}/cpu.max = {quota} {period}".rstrip()
+    return (None if quota == "max" else int(quota) / int(period)), evidence
+
+
+def _memory(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, int | None, str]:
+    name, used_name, cache = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if version_1
+        else ("memory.max", "memory.current", "inactive_file")
+    )
+    limit = text(f"{folder}/{name}")
+    if limit is None:
+        return None, None, f"{folder} has no {name}"
+    statistics = dict(line.split(" ", 1) for line in _needed(text, f"{folder}/memory.stat").splitlines())
+    used = int(_needed(text, f"{folder}/{used_name}")) - int(statistics.get(cache, 0))
+    unlimited = limit.strip() == "max" or int(limit) >= UNLIMITED_BYTES
+    return (None if unlimited else int(limit)), max(0, used), f"{folder}/{name} = {limit.strip()}"
+
+
+def _needed(text: Text, path: str) -> str:
+    content = text(path)
+    if content is None:
+        raise ActuatorError(FailureKind.TRANSIENT, f"the kernel has no {path}", "did the container just stop?")
+    return content.strip()
+
+
+def _foreign(pid: int, owner: str) -> ActuatorError:
+    return ActuatorError(
+        FailureKind.UNSUPPORTED,
+        f"this machine's kernel shows no process {pid} of container {owner[:12]}, so no limit can be proven",
+        "run depin-orcha on the machine (not inside a container or beside a virtual machine) that runs the engine",
+    )

@@ -1,0 +1,306 @@
+"""``collect``: read every node and the token prices once, at the same time, and store what they delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal, localcontext
+from typing import Any
+
+from . import host, prices
+from .adapters import Adapter, NodeOptions, adapter_class
+from .asof import AsOf
+from .config import Config, with_secrets
+from .cycle import Job, Result, require_nodes
+from .errors import AdapterError, ConfigError, ExitCode, FailureKind
+from .net import HttpClient
+from .store import Store
+from .timefmt import rfc3339
+from .types import (
+    DECIMALS,
+    HOUR_S,
+    Accrual,
+    EarningsSample,
+    Failure,
+    HealthStatus,
+    Price,
+    SampleKind,
+    Snapshot,
+    decimal_text,
+)
+from .values import TESTNET, unit_price
+
+_THREADS = 16
+_PRICES_DEADLINE_S = 20
+
+
+def collect(job: Job, store: Store) -> Result:
+    """Store one reading of each node, the prices, and the hours that can be valued now; a failed node adds nothing."""
+    require_nodes(job)
+    known = AsOf(store.connection, job.now_s)
+    wanted = {name: options for name, options in job.config.nodes.items() if job.wanted(name)}
+    currencies = set[str]()
+    for options in job.config.nodes.values():
+        currencies |= adapter_class(options.protocol).currencies
+    since = {name: row.observed_s if (row := known.last_seen(name)) else None for name in wanted}
+    backoffs = known.backoffs()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        quotes = pool.submit(_latest_prices, job, currencies, backoffs)
+        readings = {
+            name: pool.submit(_read, job.config, name, options, job.now_s, since[name])
+            for name, options in _booked_once(wanted, job.config).items()
+        }
+        nodes: list[dict[str, Any]] = []
+        failures: list[Failure] = []
+        warnings: list[str] = []
+        for name, options in wanted.items():
+            store.add_node(name, options.protocol, options.host, job.now_s)
+            if name not in readings:
+                nodes.append(_empty(name, options, job.now_s, "its income is booked on the first node of its account"))
+                continue
+            read = readings[name].result()
+            if isinstance(read, Snapshot):
+                warnings += [f"{name}: {text}" for text in read.warnings]
+                with store.transaction():
+                    booked = store.add_snapshot(read, job.now_s, _main_currency(options))
+                nodes.append(_node(read, options, booked if since[name] is not None else None))
+            else:
+                failures.append(read)
+                with store.transaction():
+                    store.add_health(
+                        name, job.now_s, job.now_s, HealthStatus.UNKNOWN, read.message, failure_kind=read.kind
+                    )
+                nodes.append(_empty(name, options, job.now_s, read.message))
+    asked, delivered = len(readings), len(readings) - len(failures)
+    failures += _store_prices(job, store, quotes.result(), currencies, warnings)
+    _add_usd(nodes, known, job.now_s)
+    data = {
+        "nodes": nodes,
+        "prices": _prices(known, currencies, job),
+        "hosts": _hosts(job, store),
+    }
+    code = ExitCode.PARTIAL if failures else ExitCode.OK
+    return Result(data, failures, ExitCode.UNREACHABLE if asked and not delivered else code, warnings)
+
+
+def _booked_once(wanted: Mapping[str, NodeOptions], config: Config) -> dict[str, NodeOptions]:
+    """The nodes to read: of those that share an account only the first in the file."""
+    first: dict[tuple[str, str], str] = {}
+    for name, options in config.nodes.items():
+        if options.account is not None:
+            first.setdefault((options.protocol, options.account), name)
+    return {
+        name: options
+        for name, options in wanted.items()
+        if options.account is None or first[options.protocol, options.account] == name
+    }
+
+
+def make_adapter(config: Config, name: str, options: NodeOptions) -> tuple[Adapter, list[str]]:
+    """The adapter of a node with its secrets read, and warnings about files that others can read."""
+    complete, warnings = with_secrets(options, config.path)
+    return adapter_class(options.protocol)(name, complete), warnings
+
+
+def _read(config: Config, name: str, options: NodeOptions, now_s: int, since_s: int | None) -> Snapshot | Failure:
+    try:
+        adapter, warnings = make_adapter(config, name, options)
+        with HttpClient(options.deadline_s) as http:
+            snapshot = adapter.collect(http, now_s, since_s)
+    except (AdapterError, ConfigError) as error:
+        return Failure(name, error.kind, error.message, error.hint)
+    except Exception as error:  # noqa: BLE001 - one adapter's bug must not cost the other nodes' data
+        return Failure(
+            name, FailureKind.INTERNAL, f"the {options.protocol} adapter broke: {type(error).__name__}: {error}",
+            "please report this; --debug shows where",
+        )  # fmt: skip
+    return _with_warnings(snapshot, warnings)
+
+
+def _with_warnings(snapshot: Snapshot, warnings: list[str]) -> Snapshot:
+    return replace(snapshot, warnings=(*snapshot.warnings, *warnings)) if warnings else snapshot
+
+
+def _main_currency(options: NodeOptions) -> str:
+    return min(adapter_class(options.protocol).currencies - TESTNET)
+
+
+def _latest_prices(job: Job, currencies: set[str], backoffs: Mapping[str, tuple[int, int]]) -> prices.Quotes:
+    try:
+        options, warnings = with_secrets(job.config.settings.prices, job.config.path)
+    except ConfigError as error:
+        problem = AdapterError(FailureKind.CONFIG, error.message, error.hint)
+        return prices.Quotes(problems=[problem])
+    with HttpClient(_PRICES_DEADLINE_S) as http:
+        quotes = prices.latest(http, options, currencies, job.now_s, backoffs)
+    quotes.warnings += warnings
+    return quotes
+
+
+def _store_prices(
+    job: Job, store: Store, quotes: prices.Quotes, currencies: set[str], warnings: list[str]
+) -> list[Failure]:
+    """Keep the prices, value the completed hours, and say which tokens have no usable price from anyone."""
+    known = AsOf(store.connection, job.now_s)
+    with store.transaction():
+        store.add_prices(quotes.prices, job.now_s)
+        for source, (not_before_s, backoff_s) in quotes.backoffs.items():
+            store.set_backoff(source, not_before_s, backoff_s)
+    _value_hours(job, store, known)
+    warnings += quotes.warnings
+    warnings += [f"{problem.message}; another source or a stored price is used" for problem in quotes.problems]
+    max_age_s = job.config.settings.prices.max_age_s
+    lacking = [
+        currency
+        for currency in sorted(currencies)
+        if (price := unit_price(currency, known.price_at(currency, job.now_s), job.now_s)) is None
+        or job.now_s - price.observed_s > max_age_s
+    ]
+    if not lacking:
+        return []
+    reasons = "; ".join(problem.message for problem in quotes.problems) or "the sources do not know it"
+    kind = quotes.problems[0].kind if quotes.problems else FailureKind.SHAPE
+    return [
+        Failure(None, kind, f"no usable price of {', '.join(lacking)}: {reasons}", "earnings are kept in their token")
+    ]
+
+
+def _value_hours(job: Job, store: Store, known: AsOf) -> None:
+    """Fix the price of completed hours once: the last one at or before the hour's end, from the history if need be."""
+    open_hours = known.unvalued_hours()
+    max_age_s = job.config.settings.prices.max_age_s
+    missing: dict[str, list[int]] = {}
+    for currency, hour_s in open_hours:
+        price = _price_of(known, currency, hour_s)
+        if price is None or hour_s + HOUR_S - price.observed_s > max_age_s:
+            missing.setdefault(currency, []).append(hour_s)
+    for currency, hours in missing.items():
+        _fetch_history(job, store, known, currency, hours)
+    valued = [
+        (currency, hour_s, price)
+        for currency, hour_s in open_hours
+        if (price := _price_of(known, currency, hour_s)) is not None
+    ]
+    with store.transaction():
+        store.value_hours(valued, job.now_s)
+
+
+def _price_of(known: AsOf, currency: str, hour_s: int) -> Price | None:
+    end_s = hour_s + HOUR_S
+    return unit_price(currency, known.price_at(currency, end_s), end_s)
+
+
+def _fetch_history(job: Job, store: Store, known: AsOf, currency: str, hours: list[int]) -> None:
+    window = (min(hours) - prices.HISTORY_LOOKBACK_S, max(hours) + HOUR_S)
+    try:
+        options, _ = with_secrets(job.config.settings.prices, job.config.path)
+    except ConfigError:
+        return
+    with HttpClient(_PRICES_DEADLINE_S) as http:
+        found = prices.history(http, options, currency, window, job.now_s, known.backoffs())
+    with store.transaction():
+        store.add_prices(found.prices, job.now_s)
+        for source, (not_before_s, backoff_s) in found.backoffs.items():
+            store.set_backoff(source, not_before_s, backoff_s)
+
+
+def _node(snapshot: Snapshot, options: NodeOptions, booked: list[Accrual] | None) -> dict[str, Any]:
+    return {
+        "node": snapshot.node,
+        "host": options.host,
+        "protocol": options.protocol,
+        "observed_at": rfc3339(snapshot.observed_s),
+        "earnings": [
+            {
+                "currency": sample.currency,
+                "kind": str(sample.kind),
+                "amount": decimal_text(sample.amount),
+                "period": sample.period,
+                "external_id": sample.external_id,
+                "share": decimal_text(sample.share),
+            }
+            for sample in _last_readings(snapshot.earnings)
+        ],
+        "earned_since_previous": None if booked is None else _earned(booked, _main_currency(options)),
+        "usage": {str(r): {"allocated": u.allocated, "used": u.used} for r, u in snapshot.usage.items()},
+        "limits": {
+            str(resource): {"floor": limit.floor, "ceiling": limit.ceiling, "step": limit.step}
+            for resource, limit in snapshot.limits.items()
+        },
+        "health": {
+            "status": str(snapshot.health.status),
+            "reason": snapshot.health.reason,
+            "details": snapshot.health.details,
+        },
+    }
+
+
+def _last_readings(samples: tuple[EarningsSample, ...]) -> list[EarningsSample]:
+    """The newest reading of each counter, and every event."""
+    last: dict[tuple[str, ...], EarningsSample] = {}
+    for sample in sorted(samples, key=lambda one: one.observed_s):
+        instant = str(sample.observed_s) if sample.kind is SampleKind.EVENT else ""
+        last[sample.currency, str(sample.kind), sample.period, sample.external_id, instant] = sample
+    return list(last.values())
+
+
+def _earned(booked: list[Accrual], currency: str) -> dict[str, Any]:
+    with localcontext(DECIMALS):
+        amount = sum((one.amount for one in booked if one.currency == currency), Decimal(0))
+    return {"currency": currency, "amount": decimal_text(amount), "usd": None}
+
+
+def _add_usd(nodes: list[dict[str, Any]], known: AsOf, now_s: int) -> None:
+    for node in nodes:
+        earned = node["earned_since_previous"]
+        if earned is not None:
+            currency = earned["currency"]
+            price = unit_price(currency, known.price_at(currency, now_s), now_s)
+            earned["usd"] = None if price is None else float(Decimal(earned["amount"]) * price.usd_per_unit)
+
+
+def _empty(name: str, options: NodeOptions, now_s: int, reason: str) -> dict[str, Any]:
+    return {
+        "node": name,
+        "host": options.host,
+        "protocol": options.protocol,
+        "observed_at": rfc3339(now_s),
+        "earnings": [],
+        "earned_since_previous": None,
+        "usage": {},
+        "limits": {},
+        "health": {"status": "unknown", "reason": reason, "details": {}},
+    }
+
+
+def _prices(known: AsOf, currencies: set[str], job: Job) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for currency in sorted(currencies):
+        price = known.price_at(currency, job.now_s)
+        if price is not None:
+            rows.append(
+                {
+                    "currency": currency,
+                    "usd_per_unit": float(price.usd_per_unit),
+                    "source": price.source,
+                    "observed_at": rfc3339(price.observed_s),
+                    "stale": job.now_s - price.observed_s > job.config.settings.prices.max_age_s,
+                }
+            )
+    return rows
+
+
+def _hosts(job: Job, store: Store) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    names = dict.fromkeys([*job.config.settings.hosts, *(options.host for options in job.config.nodes.values())])
+    for name in names:
+        options = job.config.host(name)
+        if name == "local":
+            mounts = {node.disk for node in job.config.nodes.values() if node.host == "local" and node.disk}
+            capacity, used = host.measure(options, sorted(mounts))
+        else:
+            capacity, used = host.stated({}, options), {}
+        store.add_host(name, job.now_s, capacity, used)
+        rows.append({"host": name, "capacity": capacity, "used": used})
+    return rows

@@ -1,0 +1,200 @@
+"""``history`` and ``import``: the hours of the ledger grouped for people, and earnings brought from elsewhere."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from .accrual import spread
+from .asof import AsOf, EarnedHour
+from .cycle import Job, Result
+from .errors import DataError
+from .store import Store
+from .timefmt import parse_rfc3339, rfc3339
+from .types import DECIMALS, HOUR_S, Accrual, Price, Quality, decimal_text
+from .values import TESTNET, unit_price
+
+REQUIRED = ("node", "start", "end", "currency", "amount")
+OPTIONAL = ("protocol", "usd_per_unit")
+
+_SPAN = {"hour": ("hour_start", 20), "day": ("day", 10), "month": ("month", 7)}
+
+
+def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict[str, Any]]:
+    """Rows of what was earned per span and group, oldest first; amounts stay in their currency.
+
+    ``quality`` is the least certain of a row; ``usd`` leaves out hours without a price and is None when none has one.
+    """
+    key_name, width = _SPAN[by]
+    nodes = {node.name: node for node in known.nodes()}
+    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for hour in known.hours():
+        if only and hour.node not in only:
+            continue
+        node = nodes[hour.node]
+        span = rfc3339(hour.hour_s)[:width]
+        member = {"node": node.name, "protocol": node.protocol, "host": node.host, "currency": ""}[group]
+        row = rows.setdefault(
+            (span, member, hour.currency),
+            {
+                key_name: span,
+                "node": node.name if group == "node" else None,
+                "protocol": node.protocol if group in ("node", "protocol") else None,
+                "currency": hour.currency,
+                "host": node.host if group in ("node", "host") else None,
+                "amount": Decimal(0),
+                "usd": None,
+                "quality": hour.quality,
+            },
+        )
+        _add_hour(row, hour, known)
+    finished = [rows[key] for key in sorted(rows)]
+    for row in finished:
+        row["amount"] = decimal_text(row["amount"])
+        row["usd"] = None if row["usd"] is None else float(row["usd"])
+        row["quality"] = str(row["quality"])
+    return finished
+
+
+def _add_hour(row: dict[str, Any], hour: EarnedHour, known: AsOf) -> None:
+    row["amount"] = DECIMALS.add(row["amount"], hour.amount)
+    row["quality"] = min(row["quality"], hour.quality)
+    price = hour.price
+    if price is None and (hour.currency == "USD" or hour.currency in TESTNET):
+        price = unit_price(hour.currency, None, known.now_s)
+    elif price is None and hour.hour_s + HOUR_S > known.now_s:
+        price = unit_price(hour.currency, known.price_at(hour.currency, known.now_s), known.now_s)
+    if price is not None:
+        row["usd"] = DECIMALS.add(row["usd"] or Decimal(0), DECIMALS.multiply(hour.amount, price.usd_per_unit))
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    node: str
+    start_s: int
+    end_s: int
+    currency: str
+    amount: Decimal
+    protocol: str | None
+    usd_per_unit: Decimal | None
+
+
+def import_csv(job: Job, store: Store, path: Path) -> Result:
+    """All rows of a CSV file booked as imported earnings, or none of them; the same file twice adds nothing.
+
+    Raises ``DataError`` naming line and column.
+    """
+    rows = list(_parse(path, job.now_s))
+    added = 0
+    with store.transaction():
+        protocols = {node.name: node.protocol for node in AsOf(store.connection, job.now_s).nodes()}
+        for row in rows:
+            _make_node_known(job, store, row, protocols)
+            added += _book(store, row, job.now_s)
+    return Result({"added": added, "unchanged": len(rows) - added})
+
+
+def _make_node_known(job: Job, store: Store, row: _Row, protocols: dict[str, str]) -> None:
+    options = job.config.nodes.get(row.node)
+    protocol = protocols.get(row.node) or (options.protocol if options else row.protocol)
+    if protocol is None:
+        raise DataError(
+            f"line {row.line}, column node: {row.node!r} is not known",
+            "add a column protocol, or describe the node in the configuration",
+        )
+    if row.protocol is not None and row.protocol != protocol:
+        raise DataError(f"line {row.line}, column protocol: {row.node} is a {protocol} node, not {row.protocol}")
+    if row.node not in protocols:
+        store.add_node(row.node, protocol, options.host if options else "local", job.now_s)
+        protocols[row.node] = protocol
+
+
+def _book(store: Store, row: _Row, learned_s: int) -> bool:
+    """Book one interval; False when it was booked before."""
+    overlapping = store.imported_overlaps(row.node, row.currency, row.start_s, row.end_s)
+    if (row.start_s, row.end_s, row.amount) in overlapping:
+        return False
+    hours = spread(row.amount, row.start_s, row.end_s)
+    if overlapping or store.has_measured(row.node, row.currency, min(hours), max(hours)):
+        raise DataError(
+            f"line {row.line}: {row.node} already has other {row.currency} earnings between {rfc3339(row.start_s)} "
+            f"and {rfc3339(row.end_s)}",
+            "import only what is not in the database yet; nothing was stored",
+        )
+    store.add_imported(row.node, row.currency, (row.start_s, row.end_s), row.amount, row.usd_per_unit, learned_s)
+    accruals = [Accrual(hour_s, part, row.currency, Quality.IMPORTED) for hour_s, part in hours.items()]
+    store.add_accruals(row.node, accruals, learned_s)
+    if row.usd_per_unit is not None:
+        price = row.usd_per_unit
+        values = [(row.currency, hour_s, Price(row.currency, price, "imported", row.end_s)) for hour_s in hours]
+        store.value_hours(values, learned_s)
+    return True
+
+
+def _parse(path: Path, now_s: int) -> Iterator[_Row]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            _check_header(reader.fieldnames or (), path)
+            for record in reader:
+                yield _row(record, reader.line_num, now_s)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise DataError(f"{path}: cannot be read ({reason})") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})") from None
+
+
+def _check_header(names: Iterable[str], path: Path) -> None:
+    names = list(names)
+    missing = [name for name in REQUIRED if name not in names]
+    unknown = [name for name in names if name not in (*REQUIRED, *OPTIONAL)]
+    if missing or unknown or len(set(names)) < len(names):
+        fault = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(unknown) or 'a column twice'}"
+        raise DataError(
+            f"{path}, line 1: the header {fault}", f"expected {','.join(REQUIRED)} and optionally {','.join(OPTIONAL)}"
+        )
+
+
+def _row(record: Mapping[str | None, Any], line: int, now_s: int) -> _Row:
+    if None in record or any(value is None for value in record.values()):
+        raise DataError(f"line {line}: has another number of columns than the header")
+    node, currency = record["node"].strip(), record["currency"].strip()
+    if not node or not all(character in "abcdefghijklmnopqrstuvwxyz0123456789_" for character in node):
+        raise DataError(f"line {line}, column node: {node!r} is no node name (a-z, 0-9 and _)")
+    if not currency.isalnum():
+        raise DataError(f"line {line}, column currency: {currency!r} is no currency")
+    start_s, end_s = _instant(record, "start", line), _instant(record, "end", line)
+    if end_s <= start_s:
+        raise DataError(f"line {line}, column end: {record['end']} is not after start")
+    if end_s > now_s:
+        raise DataError(f"line {line}, column end: {record['end']} is in the future; earnings are imported afterwards")
+    price = (record.get("usd_per_unit") or "").strip()
+    return _Row(
+        line, node, start_s, end_s, currency, _amount(record["amount"], "amount", line),
+        (record.get("protocol") or "").strip() or None, _amount(price, "usd_per_unit", line) if price else None,
+    )  # fmt: skip
+
+
+def _instant(record: Mapping[str | None, Any], column: str, line: int) -> int:
+    try:
+        return parse_rfc3339(record[column].strip())
+    except ValueError:
+        raise DataError(
+            f"line {line}, column {column}: {record[column]!r} is no time", "write it as 2026-11-22T20:15:00Z"
+        ) from None
+
+
+def _amount(text: str, column: str, line: int) -> Decimal:
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise DataError(f"line {line}, column {column}: {text!r} is not an amount of 0 or more")
+    return amount

@@ -1,0 +1,186 @@
+"""The best grants of one host: the programme, its relaxation where it has no solution, and what to do without one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .case import HAIR, NOISE, Case, Grants
+from .rows import Program, Row, build
+from .settle import Mutable, gate, keeps_rules, polish, snap, tidy, whole_lots
+
+if TYPE_CHECKING:
+    from .highs import Solver
+
+WISHES = {"min_units": 1.0}
+PHYSICAL = WISHES | {"floor_units": 1e2, "capacity": 1e4, "disk": 1e4}
+"""Families of rows that may be softened to find out what clashes, and what breaking each costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A row that could not be kept: what it asks for, what was possible, in units of the node or of the resource."""
+
+    row: str
+    asked: float
+    possible: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Best grants of a case. ``units`` is None where there are none to publish.
+
+    ``status``: optimal, relaxed (owner's minimums lowered), time_limit, fallback, infeasible, failed.
+    ``repair`` is the smallest single change that would keep every row, empty where nothing is short.
+    """
+
+    status: str
+    units: Mutable | None
+    short: tuple[Short, ...] = ()
+    repair: str = ""
+    message: str = ""
+
+
+def best_grants(case: Case, solver: Solver) -> Found:
+    """Return the grants that earn most after running cost and restart charges, within every row."""
+    if not case.levers:
+        return Found("optimal", {})
+    program = build(case)
+    answer = solver.maximise(program)
+    if answer.status == "infeasible":
+        return _relaxed(case, solver)
+    if answer.values is None:
+        return _fallback(case, solver, answer.message)
+    return _settled(case, program, answer.values, answer.status, answer.message)
+
+
+def _settled(case: Case, program: Program, values: list[float], status: str, message: str) -> Found:
+    """Return the grants in column values, made exact, or a failure if they break a rule."""
+    units = _read(program, values)
+    for exact in (polish(case, snap(case, units)), snap(case, units)):
+        if keeps_rules(case, exact):
+            return Found(status, exact)
+    return Found("failed", None, message=f"the solver's grants break a rule when recomputed: {message}")
+
+
+def _read(program: Program, values: list[float]) -> Mutable:
+    return {columns.lever.name: values[columns.units] * columns.span for columns in program.levers}
+
+
+def _fallback(case: Case, solver: Solver, message: str) -> Found:
+    """Return what the linear programme without 0/1 conditions gives after rounding and the gate."""
+    program = build(case)
+    answer = solver.maximise(program, relaxed=True)
+    if answer.status != "optimal" or answer.values is None:
+        return Found("failed", None, message=message)
+    units = gate(case, _few_moves(case, whole_lots(case, _read(program, answer.values))))
+    if units is None:
+        return Found("failed", None, message=message)
+    exact = polish(case, units)
+    return Found("fallback", exact if keeps_rules(case, exact) else units, message=message)
+
+
+def _few_moves(case: Case, units: Mutable) -> Mutable:
+    """Keep the ``max_moves`` moves that gain most by themselves."""
+    if case.max_moves is None:
+        return units
+    hold = case.hold
+    alone = {name: case.gain({**hold, name: value}).net_usd_per_hour for name, value in units.items()}
+    kept = sorted((name for name in units if units[name] != hold[name]), key=lambda name: -alone[name])
+    return hold | {name: units[name] for name in kept[: case.max_moves]}
+
+
+def _relaxed(case: Case, solver: Solver) -> Found:
+    """Lower the owner's minimums by as little as possible and optimise; name what clashes where that is not enough."""
+    program = build(case, physical=False)
+    slacks = _soften(program, WISHES)
+    least = _least(program, slacks, solver)
+    if least is None:
+        return _clash(case, solver)
+    shortfall = sum(least[column] for column in slacks)
+    program.row("shortfall:host", dict.fromkeys(slacks, 1.0), upper=shortfall * (1 + HAIR) + NOISE)
+    answer = solver.maximise(program)
+    if answer.values is None:
+        return Found("failed", None, message=answer.message)
+    units = snap(case, _read(program, answer.values))
+    levers = (replace(lever, minimum=min(lever.minimum, units[lever.name])) for lever in case.levers)
+    lowered = replace(case, levers=tuple(levers))
+    settled = _settled(lowered, program, answer.values, "relaxed", answer.message)
+    if settled.units is None:
+        return settled
+    return replace(settled, short=tuple(_unmet_wishes(case, settled.units)), repair=_repair(case, solver))
+
+
+def _unmet_wishes(case: Case, units: Grants) -> Iterator[Short]:
+    for lever in case.levers:
+        if lever.lock is None and not lever.on_off and units[lever.name] < lever.minimum * (1 - HAIR):
+            yield Short(f"min_units:{lever.name}", lever.minimum, units[lever.name])
+
+
+def _clash(case: Case, solver: Solver) -> Found:
+    """Name the rows that cannot be kept together, the owner's wishes first, physical limits last."""
+    program = build(case, physical=False)
+    slacks = _soften(program, PHYSICAL)
+    values = _least(program, slacks, solver, relaxed=True)
+    if values is None:
+        return Found("infeasible", None, message="frozen grants or the number of moves leave no plan")
+    short = tuple(_short(row, values[column]) for column, row in slacks.items() if values[column] > HAIR)
+    message = "" if short else "steps, dead bands or the number of moves leave no plan"
+    return Found("infeasible", None, short, _repair(case, solver), message)
+
+
+def _soften(program: Program, families: Collection[str]) -> dict[int, Row]:
+    """Give each row of these families a slack, in parts of its own right-hand side; the rows by slack column."""
+    slacks: dict[int, Row] = {}
+    for index, row in enumerate(program.rows):
+        if row.family in families or row.name in families:
+            column = program.column(0.0, math.inf)
+            side = _side(row)
+            sign = 1.0 if side == row.lower else -1.0
+            program.rows[index] = replace(row, terms={**row.terms, column: sign * (abs(side) or 1.0)})
+            slacks[column] = row
+    return slacks
+
+
+def _side(row: Row) -> float:
+    return row.lower if math.isfinite(row.lower) else row.upper
+
+
+def _least(program: Program, slacks: Mapping[int, Row], solver: Solver, *, relaxed: bool = False) -> list[float] | None:
+    """Return column values with the cheapest slacks, None where even slacks do not help."""
+    gain = [0.0] * len(program.gain)
+    for column, row in slacks.items():
+        gain[column] = -PHYSICAL[row.family]
+    return solver.maximise(replace(program, gain=gain), relaxed=relaxed).values
+
+
+def _short(row: Row, slack: float) -> Short:
+    """Return what a softened row asks for and what is possible: of a limit, its capacity and what would be taken."""
+    side = _side(row)
+    missing = slack * (abs(side) or 1.0)
+    possible = side - missing if side == row.lower else side + missing
+    return Short(row.name, tidy(side * row.scale), tidy(possible * row.scale))
+
+
+def _repair(case: Case, solver: Solver) -> str:
+    """Return the smallest change of one row, relative to itself, after which nothing is short, in words."""
+    best: tuple[float, str] | None = None
+    for name in [row.name for row in build(case, physical=False).rows if row.family in PHYSICAL]:
+        program = build(case, physical=False)
+        slacks = _soften(program, {name})
+        values = _least(program, slacks, solver)
+        for column, row in slacks.items() if values else ():
+            if values and (best is None or values[column] < best[0]):
+                best = values[column], _change(case, _short(row, values[column]))
+    return best[1] if best else "no single change makes room for everything"
+
+
+def _change(case: Case, short: Short) -> str:
+    family, subject = short.row.split(":", 1)
+    if family in {"capacity", "disk"}:
+        return f"raise {subject} by {short.possible - short.asked:.6g} to {short.possible:.6g}"
+    if family == "floor_units" and case.lever(subject).floor > case.lever(subject).top:
+        return f"raise max_units of {subject} to {short.asked:.6g}"
+    return f"lower {family} of {subject} by {short.asked - short.possible:.6g} to {short.possible:.6g}"

@@ -1,0 +1,211 @@
+"""Token prices in USD: the latest and the history, from a source like CoinGecko and a fallback like DefiLlama.
+
+Interfaces: ``coingecko/coingecko-api-oas`` (``/simple/price``, ``/coins/{id}/market_chart/range``) and the DefiLlama
+coins API (``/prices/current``, ``/chart``). A source that says 429 is left alone until it allows more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any, TypeVar
+
+from .config import Prices
+from .errors import AdapterError, FailureKind
+from .net import HttpClient
+from .types import HOUR_S, Price
+
+TOKEN_IDS = {
+    "STORJ": "storj",
+    "GLM": "golem",
+    "DATA": "streamr",
+    "GRASS": "grass",
+    "MYST": "mysterium",
+    "POL": "polygon-ecosystem-token",
+}
+"""CoinGecko ids; symbols are ambiguous (``streamr-xdata`` is the old token), ids are not."""
+
+HISTORY_LOOKBACK_S = 90 * 60
+_FIRST_BACKOFF_S = 60
+_LONGEST_BACKOFF_S = HOUR_S
+_CLOCK_SKEW_S = 300
+_LEAST_CONFIDENCE = Decimal("0.8")
+_TOO_MANY_REQUESTS = 429
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Quotes:
+    """What the sources said: prices, why some did not answer, and which are to be left alone until when."""
+
+    prices: list[Price] = field(default_factory=list[Price])
+    problems: list[AdapterError] = field(default_factory=list[AdapterError])
+    backoffs: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    warnings: list[str] = field(default_factory=list[str])
+
+
+def latest(
+    http: HttpClient, options: Prices, currencies: Iterable[str], now_s: int, backoffs: Mapping[str, tuple[int, int]]
+) -> Quotes:
+    """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked."""
+    ids = _ids(options, currencies)
+    quotes = Quotes()
+    wanted = dict(ids)
+    for source, ask in (("coingecko", _coingecko_latest), ("defillama", _llama_latest)):
+        if not wanted:
+            break
+        for price in _ask(quotes, source, backoffs, now_s, lambda ask=ask: ask(http, options, wanted, now_s)):
+            if price.observed_s > now_s + _CLOCK_SKEW_S:
+                quotes.warnings.append(f"{source} dates the price of {price.currency} in the future: check the clock")
+            quotes.prices.append(Price(price.currency, price.usd_per_unit, source, min(price.observed_s, now_s)))
+        # A source may answer 200 with an old price: the next one is asked whether it knows a newer.
+        have = {price.currency for price in quotes.prices if now_s - price.observed_s <= options.max_age_s}
+        wanted = {currency: token for currency, token in wanted.items() if currency not in have}
+    return quotes
+
+
+def history(
+    http: HttpClient,
+    options: Prices,
+    currency: str,
+    window_s: tuple[int, int],
+    now_s: int,
+    backoffs: Mapping[str, tuple[int, int]],
+) -> Quotes:
+    """Past prices of one token between two instants, hourly where the source has them; empty when none is had."""
+    quotes = Quotes()
+    token = _ids(options, [currency]).get(currency)
+    if token is None:
+        return quotes
+    for source, ask in (("coingecko", _coingecko_history), ("defillama", _llama_history)):
+        points = _ask(quotes, source, backoffs, now_s, lambda ask=ask: ask(http, options, token, window_s))
+        quotes.prices = [
+            Price(currency, usd, f"{source} history", at_s) for at_s, usd in points if at_s <= now_s
+        ]
+        if quotes.prices:
+            break
+    return quotes
+
+
+def _ids(options: Prices, currencies: Iterable[str]) -> dict[str, str]:
+    known = TOKEN_IDS | options.ids
+    return {currency: known[currency] for currency in sorted(set(currencies)) if currency in known}
+
+
+def _ask(
+    quotes: Quotes, source: str, backoffs: Mapping[str, tuple[int, int]], now_s: int, ask: Callable[[], list[_T]]
+) -> list[_T]:
+    """What a source answers; empty and noted when it fails or asked to be left alone."""
+    not_before_s, last_s = backoffs.get(source, (0, 0))
+    if now_s < not_before_s:
+        return []
+    try:
+        answer = ask()
+    except _RateLimited as limited:
+        pause_s = max(limited.retry_after_s, min(max(2 * last_s, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S))
+        quotes.backoffs[source] = (now_s + pause_s, pause_s)
+        quotes.problems.append(limited)
+        return []
+    except AdapterError as error:
+        quotes.problems.append(error)
+        return []
+    if last_s:
+        quotes.backoffs[source] = (0, 0)
+    return answer
+
+
+class _RateLimited(AdapterError):
+    def __init__(self, source: str, retry_after_s: int) -> None:
+        super().__init__(FailureKind.TRANSIENT, f"{source} asks to be left alone for {retry_after_s} s (429)")
+        self.retry_after_s = retry_after_s
+
+
+def _get(http: HttpClient, url: str, source: str, params: dict[str, str], headers: dict[str, str] | None = None) -> Any:
+    reply = http.request("GET", url, params=params, headers=headers, accept=(_TOO_MANY_REQUESTS,))
+    if reply.status == _TOO_MANY_REQUESTS:
+        text = reply.headers.get("retry-after", "")
+        raise _RateLimited(source, min(int(text), _LONGEST_BACKOFF_S) if text.isdigit() else _FIRST_BACKOFF_S)
+    value = reply.json()
+    if not isinstance(value, dict):
+        raise AdapterError(FailureKind.SHAPE, f"{reply.url} answered JSON that is not an object")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _coingecko_headers(options: Prices) -> dict[str, str]:
+    if options.api_key is None:
+        return {}
+    name = "x-cg-pro-api-key" if "//pro-api." in options.url else "x-cg-demo-api-key"
+    return {name: options.api_key.get_secret_value()}
+
+
+def _coingecko_latest(http: HttpClient, options: Prices, ids: Mapping[str, str], now_s: int) -> list[Price]:
+    params = {
+        "ids": ",".join(sorted(ids.values())),
+        "vs_currencies": "usd",
+        "include_last_updated_at": "true",
+        "precision": "full",
+    }
+    answer = _get(http, f"{options.url}/simple/price", "coingecko", params, _coingecko_headers(options))
+    prices: list[Price] = []
+    for currency, token in ids.items():
+        quote = answer.get(token)
+        usd = _positive(quote.get("usd")) if isinstance(quote, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        if usd is not None:
+            prices.append(Price(currency, usd, "coingecko", _seconds(quote.get("last_updated_at"), now_s)))
+    return prices
+
+
+def _coingecko_history(
+    http: HttpClient, options: Prices, token: str, window_s: tuple[int, int]
+) -> list[tuple[int, Decimal]]:
+    params = {"vs_currency": "usd", "from": str(window_s[0]), "to": str(window_s[1])}
+    url = f"{options.url}/coins/{token}/market_chart/range"
+    answer = _get(http, url, "coingecko", params, _coingecko_headers(options))
+    points: list[tuple[int, Decimal]] = []
+    for point in answer.get("prices") or []:
+        usd = _positive(point[1]) if isinstance(point, list) and len(point) == 2 else None  # pyright: ignore[reportUnknownArgumentType]
+        if usd is not None:
+            points.append((int(point[0]) // 1000, usd))
+    return points
+
+
+def _llama_latest(http: HttpClient, options: Prices, ids: Mapping[str, str], now_s: int) -> list[Price]:
+    keys = ",".join(f"coingecko:{token}" for token in sorted(ids.values()))
+    answer = _get(http, f"{options.fallback_url}/prices/current/{keys}", "defillama", {"searchWidth": "4h"})
+    prices: list[Price] = []
+    for currency, token in ids.items():
+        quote = (answer.get("coins") or {}).get(f"coingecko:{token}") or {}
+        usd = _positive(quote.get("price"))
+        if usd is not None and Decimal(quote.get("confidence") or 0) >= _LEAST_CONFIDENCE:
+            prices.append(Price(currency, usd, "defillama", _seconds(quote.get("timestamp"), now_s)))
+    return prices
+
+
+def _llama_history(
+    http: HttpClient, options: Prices, token: str, window_s: tuple[int, int]
+) -> list[tuple[int, Decimal]]:
+    key = f"coingecko:{token}"
+    hours = (window_s[1] - window_s[0]) // HOUR_S + 1
+    params = {"start": str(window_s[0]), "span": str(hours), "period": "1h"}
+    answer = _get(http, f"{options.fallback_url}/chart/{key}", "defillama", params)
+    points = ((answer.get("coins") or {}).get(key) or {}).get("prices") or []
+    found = [(point.get("timestamp"), _positive(point.get("price"))) for point in points if isinstance(point, dict)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return [(int(at_s), usd) for at_s, usd in found if usd is not None and isinstance(at_s, int)]
+
+
+def _positive(value: Any) -> Decimal | None:
+    """A price as an exact number; None for everything that is no price (null, text, true, zero, negative, NaN)."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        return None
+    try:
+        number = Decimal(value)
+        return number if number.is_finite() and number > 0 else None
+    except InvalidOperation:
+        return None
+
+
+def _seconds(value: Any, now_s: int) -> int:
+    """When the source says the price was seen; now, when it does not say."""
+    return int(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) and value > 0 else now_s

@@ -1,0 +1,133 @@
+"""The database schema as an append-only set of migrations; ``user_version`` is the number applied.
+
+Only a run that has migrations to apply imports sqlite-utils. That import pulls in pandas and numpy where they are
+installed, for features that the schema does not use, so both are masked while it lasts.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from typing import Any
+
+VERSION = 1
+"""Number of migrations below; a test keeps the two equal."""
+
+APPLICATION_ID = 0x44_50_4F_52
+
+_M001 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE runs (
+  id INTEGER PRIMARY KEY, command TEXT NOT NULL, started_s INTEGER NOT NULL, finished_s INTEGER, exit_code INTEGER,
+  version TEXT NOT NULL, config_sha256 TEXT) STRICT;
+CREATE INDEX runs_by_command ON runs (command, started_s);
+CREATE TABLE nodes (
+  name TEXT PRIMARY KEY, protocol TEXT NOT NULL, host TEXT NOT NULL, first_seen_s INTEGER NOT NULL)
+  STRICT, WITHOUT ROWID;
+CREATE TABLE host_samples (
+  host TEXT NOT NULL, observed_s INTEGER NOT NULL, capacity_json TEXT NOT NULL, used_json TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, PRIMARY KEY (host, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE earnings_samples (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, kind TEXT NOT NULL, period TEXT NOT NULL,
+  external_id TEXT NOT NULL, observed_s INTEGER NOT NULL, amount TEXT NOT NULL, share TEXT NOT NULL,
+  withheld TEXT NOT NULL, learned_s INTEGER NOT NULL, voided_s INTEGER, run_id INTEGER NOT NULL REFERENCES runs (id),
+  PRIMARY KEY (node, currency, kind, external_id, period, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE usage_samples (
+  node TEXT NOT NULL REFERENCES nodes (name), observed_s INTEGER NOT NULL,
+  cpu_cores_allocated REAL, cpu_cores_used REAL, memory_bytes_allocated REAL, memory_bytes_used REAL,
+  storage_bytes_allocated REAL, storage_bytes_used REAL, uplink_bps_allocated REAL, uplink_bps_used REAL,
+  downlink_bps_allocated REAL, downlink_bps_used REAL, gpu_count_allocated REAL, gpu_count_used REAL,
+  learned_s INTEGER NOT NULL, PRIMARY KEY (node, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE health_samples (
+  node TEXT NOT NULL REFERENCES nodes (name), observed_s INTEGER NOT NULL, status TEXT NOT NULL,
+  reason TEXT NOT NULL, failure_kind TEXT, details_json TEXT NOT NULL, limits_json TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, run_id INTEGER NOT NULL REFERENCES runs (id),
+  PRIMARY KEY (node, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE standings (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, standing TEXT NOT NULL,
+  observed_s INTEGER NOT NULL, amount TEXT NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (node, currency, standing, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE prices (
+  currency TEXT NOT NULL, observed_s INTEGER NOT NULL, usd_per_unit TEXT NOT NULL, source TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, PRIMARY KEY (currency, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE price_sources (
+  source TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL, backoff_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE accruals (
+  node TEXT NOT NULL REFERENCES nodes (name), hour_s INTEGER NOT NULL, currency TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, amount TEXT NOT NULL, quality TEXT NOT NULL,
+  run_id INTEGER NOT NULL REFERENCES runs (id),
+  PRIMARY KEY (node, hour_s, currency, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE hour_values (
+  currency TEXT NOT NULL, hour_s INTEGER NOT NULL, price_usd TEXT NOT NULL, price_source TEXT NOT NULL,
+  price_observed_s INTEGER NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (currency, hour_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE imported_intervals (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, start_s INTEGER NOT NULL,
+  end_s INTEGER NOT NULL, amount TEXT NOT NULL, usd_per_unit TEXT, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE forecasts (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, origin_hour_s INTEGER NOT NULL,
+  forecast_json TEXT NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (node, currency, origin_hour_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE plans (
+  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
+  expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,
+  inputs_sha256 TEXT NOT NULL, problem_json TEXT NOT NULL, result_json TEXT NOT NULL) STRICT;
+CREATE TABLE allocations (
+  plan_id INTEGER NOT NULL REFERENCES plans (id), node TEXT NOT NULL, resource TEXT NOT NULL, amount REAL NOT NULL,
+  previous REAL, PRIMARY KEY (plan_id, node, resource)) STRICT, WITHOUT ROWID;
+CREATE TABLE shadow_prices (
+  plan_id INTEGER NOT NULL REFERENCES plans (id), host TEXT NOT NULL, constraint_name TEXT NOT NULL,
+  usd_per_unit_hour REAL NOT NULL, PRIMARY KEY (plan_id, host, constraint_name)) STRICT, WITHOUT ROWID;
+CREATE TABLE actions (
+  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), plan_id INTEGER REFERENCES plans (id),
+  seq INTEGER NOT NULL, node TEXT NOT NULL, kind TEXT NOT NULL, action_json TEXT NOT NULL, state TEXT NOT NULL,
+  started_s INTEGER NOT NULL, finished_s INTEGER, detail TEXT NOT NULL DEFAULT '') STRICT;
+CREATE INDEX actions_by_node ON actions (node, kind, id);
+CREATE TABLE pauses (
+  id INTEGER PRIMARY KEY, node TEXT, paused_s INTEGER NOT NULL, until_s INTEGER, resumed_s INTEGER) STRICT;
+CREATE VIEW node_latest AS
+  SELECT n.name AS node, n.protocol, n.host, h.status, h.reason, datetime(h.observed_s, 'unixepoch') AS observed_at
+  FROM nodes n LEFT JOIN health_samples h ON h.node = n.name
+    AND h.observed_s = (SELECT max(observed_s) FROM health_samples WHERE node = n.name);
+CREATE VIEW earnings_daily_usd AS
+  SELECT a.node, date(a.hour_s, 'unixepoch') AS day, a.currency, decimal_sum(a.amount) AS amount,
+    decimal_sum(CASE WHEN a.currency = 'USD' THEN a.amount ELSE decimal_mul(a.amount, v.price_usd) END) AS usd
+  FROM accruals a LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s
+  GROUP BY a.node, day, a.currency;
+CREATE VIEW plan_latest AS
+  SELECT id AS plan_id, datetime(made_s, 'unixepoch') AS made_at, datetime(expires_s, 'unixepoch') AS expires_at,
+    decision, status, reason FROM plans ORDER BY id DESC LIMIT 1;
+"""
+
+
+def apply_pending(connection: sqlite3.Connection) -> None:
+    """Bring a database that is open for writing to ``VERSION``, each step in a transaction of its own."""
+    database_class, migrations_class = _sqlite_utils()
+    migrations = migrations_class("depin_orcha")
+
+    @migrations()
+    def m001_first_schema(database: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        _statements(database.conn, _M001)
+        database.conn.execute("PRAGMA user_version = 1")
+
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    migrations.apply(database_class(connection))
+
+
+def _statements(connection: sqlite3.Connection, script: str) -> None:
+    """Run a script inside the open transaction (``executescript`` would commit it)."""
+    for statement in script.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _sqlite_utils() -> tuple[Any, Any]:
+    masked = [name for name in ("numpy", "pandas") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(masked))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        from sqlite_utils import Database, Migrations
+    finally:
+        for name in masked:
+            del sys.modules[name]
+    return Database, Migrations

@@ -1,0 +1,98 @@
+"""``forecast --input`` and ``optimize --input``: documents in, documents out; no configuration, no database."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from .cycle import Result
+from .errors import DataError, ExitCode
+from .types import Failure, FailureKind
+
+
+def read_input(name: str) -> str:
+    """The text of a file, or of standard input for ``-``. Raises ``DataError``."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: not UTF-8 text") from None
+
+
+def forecast_document(name: str, horizon: int | None, freq: str, levels: str) -> Result:
+    """Forecasts of the series in a CSV or JSON document, in its order."""
+    from .forecast import forecast_series
+    from .forecast.inputs import read_request
+
+    try:
+        wanted_levels = [int(level) for level in levels.split(",")]
+    except ValueError:
+        raise DataError(f"--levels {levels!r}: expected percentages such as 80,95") from None
+    try:
+        request = read_request(read_input(name), freq)
+        forecasts = forecast_series(
+            request.batch, horizon=horizon or request.horizon or 24, levels=tuple(request.levels or wanted_levels)
+        )
+    except DataError as error:
+        raise DataError(f"{name}: {error.message}", error.hint) from None
+    except ValueError as error:
+        raise DataError(f"{name}: {error}") from None
+    return Result({"forecasts": forecasts, "anomalies": []})
+
+
+def optimize_document(name: str, model: str | None) -> Result:
+    """The plan of one problem document."""
+    data = _solved(_parsed(read_input(name), name), model, name)
+    failed = [host for host in data["hosts"] if host["status"] == "failed"]
+    failures = [
+        Failure(None, FailureKind.INTERNAL, f"no plan for host {host['host']}: {host['reason']}") for host in failed
+    ]
+    return Result(data, failures, _code(data, failed))
+
+
+def optimize_lines(name: str, model: str | None) -> tuple[str, ExitCode]:
+    """One plan a line for one problem a line; a bad line becomes ``{"line", "error"}`` and exit code 65."""
+    lines: list[str] = []
+    code = ExitCode.OK
+    for number, line in enumerate(read_input(name).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            lines.append(json.dumps(_solved(_parsed(line, f"line {number}"), model, f"line {number}"), allow_nan=False))
+        except DataError as error:
+            lines.append(json.dumps({"line": number, "error": error.message}))
+            code = ExitCode.DATA
+    if not lines:
+        raise DataError(f"{name}: the input is empty")
+    return "".join(f"{line}\n" for line in lines), code
+
+
+def _parsed(text: str, where: str) -> Any:
+    if not text.strip():
+        raise DataError(f"{where}: the input is empty")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error})") from None
+
+
+def _solved(document: Any, model: str | None, where: str) -> dict[str, Any]:
+    from .optimize import Problem, solve
+
+    if model is not None and isinstance(document, dict):
+        document = {**document, "model": model}
+    try:
+        problem = Problem.from_dict(document)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from None
+    return solve(problem).to_dict()
+
+
+def _code(data: dict[str, Any], failed: list[Any]) -> ExitCode:
+    if not failed:
+        return ExitCode.OK
+    return ExitCode.INTERNAL if len(failed) == len(data["hosts"]) else ExitCode.PARTIAL

@@ -1,0 +1,258 @@
+"""``status``: what every node earned, how it is, what was decided; from the database alone, with light imports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from .asof import AsOf, EarnedHour, Node
+from .paths import NodeConfig
+from .timefmt import rfc3339
+from .types import DAY_S, DECIMALS, HOUR_S, Price, decimal_text
+from .values import SHOWN_S, TESTNET, unit_price
+
+DAYS_SHOWN = 30
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Earnings of one node in one currency over the spans that status shows."""
+
+    today: Decimal = Decimal(0)
+    last_24h: Decimal = Decimal(0)
+    last_30d: Decimal = Decimal(0)
+
+
+@dataclass(slots=True)
+class _Usd:
+    """USD over the spans, and the hours that are known; an hour counts when all of its money has a price."""
+
+    today: Decimal | None = None
+    last_24h: Decimal | None = None
+    last_30d: Decimal | None = None
+    hours_24h: set[int] = field(default_factory=set[int])
+    hours_30d: set[int] = field(default_factory=set[int])
+    unpriced: set[int] = field(default_factory=set[int])
+
+
+def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only: frozenset[str]) -> dict[str, Any]:
+    """The ``data`` of a status document: configured nodes first, then those only the database knows."""
+    stored = {node.name: node for node in known.nodes()}
+    order = [node for node in configured if not only or node.name in only]
+    order += [
+        NodeConfig(node.name, node.protocol, node.host)
+        for node in stored.values()
+        if node.name not in {one.name for one in order} and (not only or node.name in only)
+    ]
+    hours: dict[str, list[EarnedHour]] = {}
+    for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
+        hours.setdefault(hour.node, []).append(hour)
+    context = _Context(known, max_age_s, {pause.node for pause in known.pauses()}, known.forecasts(), _simulated(known))
+    nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
+    plan = known.plan()
+    return {
+        "nodes": nodes,
+        "totals": _totals(nodes),
+        "plan": None if plan is None else {
+            "plan_id": plan.plan_id,
+            "made_at": rfc3339(plan.made_s),
+            "expires_at": rfc3339(plan.expires_s),
+            "decision": plan.decision,
+            "reason": plan.reason,
+        },
+        "runs": {
+            command: {
+                "started_at": rfc3339(started_s),
+                "finished_at": rfc3339(finished_s) if finished_s is not None else None,
+                "exit_code": code,
+            }
+            for command, (started_s, finished_s, code) in known.runs().items()
+        },
+        "anomalies": [],
+        "paused": [
+            {
+                "node": pause.node,
+                "since": rfc3339(pause.paused_s),
+                "until": None if pause.until_s is None else rfc3339(pause.until_s),
+            }
+            for pause in known.pauses()
+        ],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    known: AsOf
+    max_age_s: int
+    paused: set[str | None]
+    forecasts: Mapping[str, Mapping[str, Any]]
+    simulated: bool
+
+
+def _simulated(known: AsOf) -> bool:
+    return known.meta("simulated") is not None
+
+
+def empty_view(configured: Iterable[NodeConfig]) -> dict[str, Any]:
+    """The same for a database that does not exist yet."""
+    nodes = [_blank(node) | {"notes": ["never collected"]} for node in configured]
+    return {"nodes": nodes, "totals": _totals(nodes), "plan": None, "runs": {}, "anomalies": [], "paused": []}
+
+
+def _blank(node: NodeConfig) -> dict[str, Any]:
+    return {
+        "node": node.name,
+        "host": node.host,
+        "protocol": node.protocol,
+        "health": "unknown",
+        "failure_kind": None,
+        "reason": "never collected",
+        "last_seen": None,
+        "earned": [],
+        "usd_today": None,
+        "usd_24h": None,
+        "usd_30d": None,
+        "known_hours_24h": 0,
+        "known_hours_30d": 0,
+        "held_usd": None,
+        "at_risk_usd": None,
+        "usd_per_hour_forecast": None,
+        "coverage80": None,
+        "allocation": {},
+        "usage": {},
+        "notes": [],
+    }
+
+
+def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[EarnedHour]) -> dict[str, Any]:
+    row = _blank(node)
+    if stored is None:
+        return row | {"notes": ["never collected"]}
+    known = context.known
+    health, seen = known.health(node.name), known.last_seen(node.name)
+    if health is not None:
+        row |= {"health": health.status, "failure_kind": health.failure_kind, "reason": health.reason}
+    row["last_seen"] = rfc3339(seen.observed_s) if seen else None
+    native, usd = _sum_up(context, hours)
+    row["earned"] = [_earned(context, currency, sums) for currency, sums in native.items()]
+    row |= {
+        "usd_today": _number(usd.today),
+        "usd_24h": _number(usd.last_24h),
+        "usd_30d": _number(usd.last_30d),
+        "known_hours_24h": len(usd.hours_24h),
+        "known_hours_30d": len(usd.hours_30d),
+        "held_usd": _standing(context, node.name, "held"),
+        "at_risk_usd": _standing(context, node.name, "at_risk"),
+        "usd_per_hour_forecast": _forecast(context.forecasts.get(node.name)),
+    }
+    usage = known.usage(node.name)
+    row["allocation"] = {str(r): one.allocated for r, one in usage.items() if one.allocated is not None}
+    row["usage"] = {str(r): one.used for r, one in usage.items() if one.used is not None}
+    row["notes"] = list(_notes(context, node, row, usd, hours))
+    return row
+
+
+def _sum_up(context: _Context, hours: Iterable[EarnedHour]) -> tuple[dict[str, _Sums], _Usd]:
+    now_s = context.known.now_s
+    today_s = now_s // DAY_S * DAY_S
+    latest: dict[str, Price | None] = {}
+    native: dict[str, _Sums] = {}
+    usd = _Usd()
+    for hour in hours:
+        sums = native.setdefault(hour.currency, _Sums())
+        price = hour.price
+        if price is None and hour.hour_s + HOUR_S > now_s:
+            if hour.currency not in latest:
+                latest[hour.currency] = unit_price(hour.currency, context.known.price_at(hour.currency, now_s), now_s)
+            price = latest[hour.currency]
+        elif price is None and (hour.currency == "USD" or hour.currency in TESTNET):
+            price = unit_price(hour.currency, None, now_s)
+        value = None if price is None else DECIMALS.multiply(hour.amount, price.usd_per_unit)
+        if value is None:
+            usd.unpriced.add(hour.hour_s)
+        _add(sums, usd, hour, value, today_s, now_s)
+    usd.hours_24h -= usd.unpriced
+    usd.hours_30d -= usd.unpriced
+    return native, usd
+
+
+def _add(sums: _Sums, usd: _Usd, hour: EarnedHour, value: Decimal | None, today_s: int, now_s: int) -> None:
+    sums.last_30d = DECIMALS.add(sums.last_30d, hour.amount)
+    usd.hours_30d.add(hour.hour_s)
+    if value is not None:
+        usd.last_30d = DECIMALS.add(usd.last_30d or Decimal(0), value)
+    if hour.hour_s >= now_s - DAY_S:
+        sums.last_24h = DECIMALS.add(sums.last_24h, hour.amount)
+        usd.hours_24h.add(hour.hour_s)
+        if value is not None:
+            usd.last_24h = DECIMALS.add(usd.last_24h or Decimal(0), value)
+    if hour.hour_s >= today_s:
+        sums.today = DECIMALS.add(sums.today, hour.amount)
+        if value is not None:
+            usd.today = DECIMALS.add(usd.today or Decimal(0), value)
+
+
+def _earned(context: _Context, currency: str, sums: _Sums) -> dict[str, Any]:
+    now_s = context.known.now_s
+    known = context.known.price_at(currency, now_s)
+    price = unit_price(currency, known, now_s)
+    return {
+        "currency": currency,
+        "today": decimal_text(sums.today),
+        "last_24h": decimal_text(sums.last_24h),
+        "last_30d": decimal_text(sums.last_30d),
+        "usd_per_unit": None if price is None else float(price.usd_per_unit),
+        "price_source": None if price is None else price.source,
+        "price_observed_at": None if price is None else rfc3339(price.observed_s),
+        "stale": price is None or now_s - price.observed_s > context.max_age_s,
+    }
+
+
+def _standing(context: _Context, node: str, standing: str) -> float | None:
+    now_s = context.known.now_s
+    total: Decimal | None = None
+    for (name, currency), amount in context.known.standings(node).items():
+        price = unit_price(currency, context.known.price_at(currency, now_s), now_s)
+        if name == standing and price is not None:
+            total = DECIMALS.add(total or Decimal(0), DECIMALS.multiply(amount, price.usd_per_unit))
+    return _number(total)
+
+
+def _forecast(forecast: Mapping[str, Any] | None) -> float | None:
+    if forecast is None or forecast["unit"] != "usd_per_hour" or forecast["total"]["mean"] is None:
+        return None
+    return forecast["total"]["mean"] / forecast["horizon_h"]
+
+
+def _notes(
+    context: _Context, node: NodeConfig, row: Mapping[str, Any], usd: _Usd, hours: list[EarnedHour]
+) -> Iterable[str]:
+    if context.simulated:
+        yield "SIMULATED"
+    if None in context.paused or node.name in context.paused:
+        yield "paused: collected, not acted on"
+    if usd.unpriced:
+        yield f"{len(usd.unpriced)} hours have no price, so their USD is unknown"
+    if not hours and row["last_seen"]:
+        yield "no earnings known yet: the next readings will tell"
+    for one in row["earned"]:
+        if one["currency"] in TESTNET:
+            yield f"{one['currency']} is test money, worth nothing"
+        elif one["usd_per_unit"] is None:
+            yield f"no price of {one['currency']} in the last {SHOWN_S // HOUR_S} h"
+        elif one["stale"]:
+            yield f"the price of {one['currency']} is stale"
+
+
+def _totals(nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Any] = {}
+    for key in ("usd_today", "usd_24h", "usd_30d", "held_usd", "at_risk_usd", "usd_per_hour_forecast"):
+        values = [node[key] for node in nodes if node[key] is not None]
+        totals[key] = sum(values) if values else None
+    return totals | {"running_cost_usd_24h": None, "net_usd_24h": None}
+
+
+def _number(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)

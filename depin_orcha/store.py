@@ -1,0 +1,382 @@
+"""Everything that is written to the database; reading lives in :mod:`depin_orcha.asof`.
+
+Every write is one immediate transaction; inserts are ignored when the same fact is already there, so that a repeated
+run adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any
+
+from . import __version__, accrual
+from .errors import FailureKind
+from .types import (
+    HOUR_S,
+    Accrual,
+    EarningsSample,
+    Price,
+    Quality,
+    Resource,
+    SampleKind,
+    Snapshot,
+    VoidedSample,
+    decimal_text,
+)
+
+Series = tuple[str, str, str, str]
+"""Currency, kind, period and external id: what one counter is told by."""
+
+
+class Store:
+    """A database that :func:`depin_orcha.database.open_for_writing` opened, inside one run."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.run_id = 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the writes inside, or none of them."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.connection
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def start_run(self, command: str, now_s: int, config_sha256: str | None) -> None:
+        """Record that a command began; what is written from here on belongs to it."""
+        cursor = self.connection.execute(
+            "INSERT INTO runs (command, started_s, version, config_sha256) VALUES (?, ?, ?, ?)",
+            (command, now_s, __version__, config_sha256),
+        )
+        self.run_id = cursor.lastrowid or 0
+
+    def finish_run(self, now_s: int, exit_code: int) -> None:
+        """Record how the command ended."""
+        self.connection.execute(
+            "UPDATE runs SET finished_s = ?, exit_code = ? WHERE id = ?", (now_s, exit_code, self.run_id)
+        )
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Remember one fact about the whole database."""
+        self.connection.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+        )
+
+    def add_node(self, name: str, protocol: str, host: str, now_s: int) -> None:
+        """Make a node known; its protocol and host follow the configuration."""
+        self.connection.execute(
+            "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
+            "host = excluded.host WHERE protocol <> excluded.protocol OR host <> excluded.host",
+            (name, protocol, host, now_s),
+        )
+
+    def add_snapshot(self, snapshot: Snapshot, learned_s: int, currency: str) -> list[Accrual]:
+        """Store one reading of a node and book what it earned since; returns what was booked.
+
+        ``currency``: what the node is paid in, for hours of a complete ledger in which it earned nothing.
+        """
+        self.add_health(
+            snapshot.node,
+            snapshot.observed_s,
+            learned_s,
+            str(snapshot.health.status),
+            snapshot.health.reason,
+            details=snapshot.health.details,
+            limits={
+                str(resource): {"floor": limit.floor, "ceiling": limit.ceiling, "step": limit.step}
+                for resource, limit in snapshot.limits.items()
+            },
+        )
+        if snapshot.usage:
+            self._add_usage(snapshot, learned_s)
+        self.connection.executemany(
+            "INSERT INTO standings VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [
+                (snapshot.node, one.currency, str(one.standing), snapshot.observed_s, decimal_text(one.amount), learned_s)
+                for one in snapshot.standings
+            ],
+        )
+        booked = self._add_earnings(snapshot, learned_s)
+        if snapshot.complete_since_s is not None:
+            booked += _known_zeros(snapshot, snapshot.complete_since_s, currency)
+        self.add_accruals(snapshot.node, booked, learned_s)
+        return booked
+
+    def add_health(
+        self,
+        node: str,
+        observed_s: int,
+        learned_s: int,
+        status: str,
+        reason: str,
+        *,
+        failure_kind: FailureKind | None = None,
+        details: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store what a node said of itself, or why it could not be read."""
+        self.connection.execute(
+            "INSERT INTO health_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (node, observed_s, status, reason, failure_kind, to_json(details or {}), to_json(limits or {}), learned_s,
+             self.run_id),
+        )  # fmt: skip
+
+    def add_host(self, host: str, observed_s: int, capacity: Mapping[str, float], used: Mapping[str, float]) -> None:
+        """Store the capacity of a host and what is used of it."""
+        self.connection.execute(
+            "INSERT INTO host_samples VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (host, observed_s, to_json(capacity), to_json(used), observed_s),
+        )
+
+    def add_prices(self, prices: Iterable[Price], learned_s: int) -> None:
+        """Store token prices; the first source to tell the price of an instant is kept."""
+        self.connection.executemany(
+            "INSERT INTO prices VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(p.currency, p.observed_s, decimal_text(p.usd_per_unit), p.source, learned_s) for p in prices],
+        )
+
+    def set_backoff(self, source: str, not_before_s: int, backoff_s: int) -> None:
+        """Leave a price source alone until ``not_before_s``; 0 lifts it."""
+        self.connection.execute(
+            "INSERT INTO price_sources VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET "
+            "not_before_s = excluded.not_before_s, backoff_s = excluded.backoff_s",
+            (source, not_before_s, backoff_s),
+        )
+
+    def value_hours(self, valued: Iterable[tuple[str, int, Price]], learned_s: int) -> None:
+        """Fix the price of hours, each (currency, hour, price) once; a value already there stays."""
+        self.connection.executemany(
+            "INSERT INTO hour_values VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(c, hour_s, decimal_text(p.usd_per_unit), p.source, p.observed_s, learned_s) for c, hour_s, p in valued],
+        )
+
+    def add_forecast(self, node: str, currency: str, origin_hour_s: int, forecast: Any, learned_s: int) -> None:
+        """Store the forecast made in an hour; the first one of that hour is kept, to be scored later."""
+        self.connection.execute(
+            "INSERT INTO forecasts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (node, currency, origin_hour_s, to_json(forecast), learned_s),
+        )
+
+    def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> int:
+        """Store a plan with its grants and shadow prices; returns its id."""
+        cursor = self.connection.execute(
+            "INSERT INTO plans (run_id, made_s, expires_s, status, decision, reason, inputs_sha256, problem_json, "
+            "result_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (self.run_id, made_s, expires_s, result["status"], result["decision"], result["reason"],
+             result["inputs_sha256"], to_json(problem), to_json(result)),
+        )  # fmt: skip
+        plan_id = cursor.lastrowid or 0
+        for host in result["hosts"]:
+            self.connection.executemany(
+                "INSERT INTO allocations VALUES (?, ?, ?, ?, ?)",
+                [
+                    (plan_id, node["node"], resource, float(amount), _previous(node, amount))
+                    for node in host["nodes"]
+                    for resource, amount in node["resources"].items()
+                ],
+            )
+            self.connection.executemany(
+                "INSERT INTO shadow_prices VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                [(plan_id, host["host"], one["constraint"], one["usd_per_unit_hour"]) for one in host["shadow_prices"]],
+            )
+        return plan_id
+
+    def add_pause(self, node: str | None, paused_s: int, until_s: int | None) -> None:
+        """A node, or all of them (None), is left alone from now on."""
+        self.connection.execute(
+            "INSERT INTO pauses (node, paused_s, until_s) VALUES (?, ?, ?)", (node, paused_s, until_s)
+        )
+
+    def end_pauses(self, nodes: Sequence[str], resumed_s: int) -> None:
+        """The pauses of these nodes have ended; without names, all have."""
+        marks = ", ".join("?" * len(nodes))
+        condition = f" AND node IN ({marks})" if nodes else ""
+        self.connection.execute(
+            f"UPDATE pauses SET resumed_s = ? WHERE resumed_s IS NULL{condition}",  # noqa: S608 - only marks go in
+            (resumed_s, *nodes),
+        )
+
+    def imported_overlaps(self, node: str, currency: str, start_s: int, end_s: int) -> set[tuple[int, int, Decimal]]:
+        """(start, end, amount) of imported intervals that share a second with [start, end)."""
+        rows = self.connection.execute(
+            "SELECT start_s, end_s, amount FROM imported_intervals WHERE node = ? AND currency = ? "
+            "AND start_s < ? AND end_s > ?",
+            (node, currency, end_s, start_s),
+        )
+        return {(row[0], row[1], Decimal(row[2])) for row in rows}
+
+    def has_measured(self, node: str, currency: str, first_hour_s: int, last_hour_s: int) -> bool:
+        """Did the node itself report earnings in any of these hours?"""
+        row = self.connection.execute(
+            "SELECT 1 FROM accruals WHERE node = ? AND currency = ? AND hour_s BETWEEN ? AND ? "
+            "AND quality <> 'imported' AND amount <> '0' LIMIT 1",
+            (node, currency, first_hour_s, last_hour_s),
+        )
+        return row.fetchone() is not None
+
+    def add_imported(
+        self,
+        node: str,
+        currency: str,
+        span_s: tuple[int, int],
+        amount: Decimal,
+        usd_per_unit: Decimal | None,
+        learned_s: int,
+    ) -> None:
+        """Remember an imported interval, so that the same file adds nothing the next time."""
+        price = None if usd_per_unit is None else decimal_text(usd_per_unit)
+        self.connection.execute(
+            "INSERT INTO imported_intervals VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (node, currency, *span_s, decimal_text(amount), price, learned_s),
+        )
+
+    def add_accruals(self, node: str, accruals: Iterable[Accrual], learned_s: int) -> None:
+        """Append what was earned; several deltas of one hour learned at one instant are one row."""
+        rows = [
+            (node, one.hour_s, one.currency, learned_s, decimal_text(one.amount), str(one.quality), self.run_id)
+            for one in accruals
+            if one.amount or not self._is_known(node, one)
+        ]
+        self.connection.executemany(
+            "INSERT INTO accruals VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "amount = decimal_add(amount, excluded.amount)",
+            rows,
+        )
+
+    def _is_known(self, node: str, one: Accrual) -> bool:
+        row = self.connection.execute(
+            "SELECT 1 FROM accruals WHERE node = ? AND hour_s = ? AND currency = ? LIMIT 1",
+            (node, one.hour_s, one.currency),
+        )
+        return row.fetchone() is not None
+
+    def _add_usage(self, snapshot: Snapshot, learned_s: int) -> None:
+        columns = ["node", "observed_s", "learned_s"]
+        values: list[Any] = [snapshot.node, snapshot.observed_s, learned_s]
+        for resource, usage in snapshot.usage.items():
+            columns += [f"{Resource(resource)}_allocated", f"{Resource(resource)}_used"]
+            values += [usage.allocated, usage.used]
+        self.connection.execute(
+            f"INSERT INTO usage_samples ({', '.join(columns)}) VALUES ({', '.join('?' * len(values))}) "  # noqa: S608
+            "ON CONFLICT DO NOTHING",
+            values,
+        )
+
+    def _add_earnings(self, snapshot: Snapshot, learned_s: int) -> list[Accrual]:
+        new: dict[Series, list[EarningsSample]] = {}
+        stored_ids = self._stored_ids(snapshot)
+        for sample in accrual.without_mixing(snapshot.earnings, stored_ids):
+            new.setdefault((sample.currency, str(sample.kind), sample.period, sample.external_id), []).append(sample)
+        voided: dict[Series, list[VoidedSample]] = {}
+        for void in snapshot.voided:
+            voided.setdefault((void.currency, str(void.kind), void.period, void.external_id), []).append(void)
+        booked: list[Accrual] = []
+        # Earlier periods first: a new period starts where the closed one ended.
+        for series in sorted(new.keys() | voided.keys(), key=lambda key: key[2]):
+            booked += self._book_series(snapshot, series, new.get(series, []), voided.get(series, []), learned_s)
+        return booked
+
+    def _stored_ids(self, snapshot: Snapshot) -> dict[str, set[str]]:
+        stored: dict[str, set[str]] = {}
+        for period in {sample.period for sample in snapshot.earnings if sample.kind is SampleKind.COUNTER}:
+            rows = self.connection.execute(
+                "SELECT DISTINCT external_id FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ?",
+                (snapshot.node, period),
+            )
+            stored[period] = {row[0] for row in rows}
+        return stored
+
+    def _book_series(
+        self,
+        snapshot: Snapshot,
+        series: Series,
+        new: Sequence[EarningsSample],
+        voided: Sequence[VoidedSample],
+        learned_s: int,
+    ) -> list[Accrual]:
+        """Store new and voided samples of one series; returns the ledger's change that follows from them."""
+        currency, kind, period, external_id = series
+        key = (snapshot.node, currency, kind, external_id, period)
+        first_s = min(sample.observed_s for sample in (*new, *voided))
+        anchor_s = self.connection.execute(
+            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
+            "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
+            (*key, first_s),
+        ).fetchone()[0]
+        opened_s = None
+        if anchor_s is None:
+            earlier_s = self.connection.execute(
+                "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
+                "AND external_id = ? AND period < ? AND voided_s IS NULL",
+                key,
+            ).fetchone()[0]
+            opened_s = accrual.opening_s(period, earlier_s)
+        before = self._samples(key, anchor_s if anchor_s is not None else first_s)
+        self._insert_samples(snapshot.node, new, learned_s)
+        self.connection.executemany(
+            "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
+            "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
+            [(learned_s, *key, void.observed_s) for void in voided],
+        )
+        after = self._samples(key, anchor_s if anchor_s is not None else first_s)
+        return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+
+    def _samples(self, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
+        rows = self.connection.execute(
+            "SELECT observed_s, amount, share, withheld FROM earnings_samples WHERE node = ? AND currency = ? "
+            "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
+            (*key, from_s),
+        )
+        _, currency, kind, external_id, period = key
+        return [
+            EarningsSample(
+                observed_s, Decimal(amount), currency, SampleKind(kind), period, external_id, Decimal(share),
+                Decimal(withheld),
+            )
+            for observed_s, amount, share, withheld in rows
+        ]  # fmt: skip
+
+    def _insert_samples(self, node: str, samples: Iterable[EarningsSample], learned_s: int) -> None:
+        self.connection.executemany(
+            "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
+            [
+                (node, one.currency, str(one.kind), one.period, one.external_id, one.observed_s,
+                 decimal_text(one.amount), decimal_text(one.share), decimal_text(one.withheld), learned_s, self.run_id)
+                for one in samples
+            ],
+        )  # fmt: skip
+
+
+def _previous(node: Mapping[str, Any], amount: float) -> float | None:
+    """What a node had of a resource before: as much less as its units were."""
+    if node["previous_units"] is None or not node["units"]:
+        return None
+    return float(amount) * float(node["previous_units"]) / float(node["units"])
+
+
+def _known_zeros(snapshot: Snapshot, since_s: int, currency: str) -> list[Accrual]:
+    """A ledger of documents is complete: hours after ``since_s`` without any are a true zero."""
+    return [
+        Accrual(hour_s, Decimal(0), currency, Quality.MEASURED)
+        for hour_s in range(since_s // HOUR_S * HOUR_S, snapshot.observed_s, HOUR_S)
+    ]
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON text with sorted keys; refuses NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_json_default)
+
+
+def _json_default(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return decimal_text(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,21 @@
+"""Instants as text: RFC 3339 in UTC, to and from epoch seconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def rfc3339(instant_s: int) -> str:
+    """``2026-11-22T20:15:00Z``."""
+    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def day(instant_s: int) -> str:
+    """The UTC day, ``2026-11-22``."""
+    return rfc3339(instant_s)[:10]
+
+
+def parse_rfc3339(text: str) -> int:
+    """Epoch seconds of an RFC 3339 instant, fractions cut off; without a zone it is UTC. Raises ``ValueError``."""
+    instant = datetime.fromisoformat(text)
+    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,22 @@
+"""What a unit of a currency is worth, and for how long a price may stand for it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from .types import DAY_S, Price
+
+TESTNET = frozenset({"tGLM"})
+"""Test money: worth nothing, by definition of a test network."""
+
+SHOWN_S = DAY_S
+"""Beyond this age a price is no price."""
+
+
+def unit_price(currency: str, known: Price | None, now_s: int) -> Price | None:
+    """The price that values ``currency`` now: 1 for USD, 0 for test money, None when unknown or a day old."""
+    if currency == "USD":
+        return Price(currency, Decimal(1), "unit", now_s)
+    if currency in TESTNET:
+        return Price(currency, Decimal(0), "testnet", now_s)
+    return known if known is not None and now_s - known.observed_s <= SHOWN_S else None
