@@ -53,7 +53,7 @@ class HealthRow:
 class PlanRow:
     """A stored plan with the problem it solves and the result, both as JSON values of the public contract."""
 
-    plan_id: int
+    plan_id: str
     made_s: int
     expires_s: int
     status: str
@@ -213,7 +213,7 @@ class AsOf:
         """The latest plan."""
         row = self.connection.execute(
             "SELECT id, made_s, expires_s, status, decision, reason, problem_json, result_json FROM plans "
-            "WHERE made_s <= ? ORDER BY id DESC LIMIT 1",
+            "WHERE made_s <= ? ORDER BY made_s DESC, rowid DESC LIMIT 1",
             (self.now_s,),
         ).fetchone()
         return PlanRow(*row[:6], json.loads(row[6]), json.loads(row[7])) if row else None

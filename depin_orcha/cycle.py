@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from . import database
 from .asof import AsOf
 from .config import Config
-from .errors import ConfigError, ExitCode, OrchaError, UsageError
+from .errors import ConfigError, ExitCode, Interrupted, OrchaError, UsageError
 from .store import Store
 from .types import Failure
 
@@ -80,35 +80,42 @@ def single(job: Job, command: str, verb: Verb) -> Result:
         return recorded(job, store, command, verb)
 
 
-def run(job: Job, verbs: dict[str, Verb]) -> Result:
-    """The verbs in their order under one lock; ``data.verbs[]`` tells how each ended.
+def run(job: Job, verbs: Mapping[str, Verb]) -> Result:
+    """The verbs in their order under one lock; ``data.verbs[]`` tells how each ended."""
+    require_nodes(job)
+    with session(job) as store:
+        return chain(job, store, verbs)
+
+
+def chain(job: Job, store: Store, verbs: Mapping[str, Verb]) -> Result:
+    """The verbs in their order on an open database.
 
     Goes on after partial failures and data errors; stops where going on makes no sense. An optimize that failed
     leaves out apply.
     """
-    require_nodes(job)
     steps: list[dict[str, Any]] = []
     failures: list[Failure] = []
     codes: dict[str, ExitCode] = {}
     warnings: list[str] = []
-    with session(job) as store:
-        for command, verb in verbs.items():
-            if command == "apply" and codes.get("optimize") == ExitCode.INTERNAL:
-                continue
-            started = time.monotonic()
-            try:
-                result = recorded(job, store, command, verb)
-                failures += result.failures
-                warnings += result.warnings
-                codes[command] = result.exit_code
-            except OrchaError as error:
-                failures.append(Failure(None, error.kind, error.message, error.hint))
-                codes[command] = error.exit_code
-            steps.append({"verb": command, "exit_code": int(codes[command])})
-            if not job.fixed_now:
-                steps[-1]["seconds"] = round(time.monotonic() - started, 3)
-            if _ends_the_run(command, codes[command]):
-                break
+    for command, verb in verbs.items():
+        if command == "apply" and codes.get("optimize") == ExitCode.INTERNAL:
+            continue
+        started = time.monotonic()
+        try:
+            result = recorded(job, store, command, verb)
+            failures += result.failures
+            warnings += result.warnings
+            codes[command] = result.exit_code
+        except Interrupted:
+            raise
+        except OrchaError as error:
+            failures.append(Failure(None, error.kind, error.message, error.hint))
+            codes[command] = error.exit_code
+        steps.append({"verb": command, "exit_code": int(codes[command])})
+        if not job.fixed_now:
+            steps[-1]["seconds"] = round(time.monotonic() - started, 3)
+        if _ends_the_run(command, codes[command]):
+            break
     return Result({"verbs": steps}, failures, _run_code(codes), warnings)
 
 
@@ -118,7 +125,7 @@ def _ends_the_run(command: str, code: ExitCode) -> bool:
     return code not in (ExitCode.OK, ExitCode.PARTIAL, ExitCode.DATA, ExitCode.UNREACHABLE)
 
 
-def _run_code(codes: dict[str, ExitCode]) -> ExitCode:
+def _run_code(codes: Mapping[str, ExitCode]) -> ExitCode:
     for command, code in codes.items():
         if _ends_the_run(command, code):
             return code

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import socket
+import ssl
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from threading import Timer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 
 from . import __version__
@@ -56,6 +59,14 @@ class Reply:
             raise AdapterError(FailureKind.SHAPE, f"{self.url} answered broken JSON ({error})") from error
 
 
+@cache
+def _trust() -> ssl.SSLContext:
+    """What this machine trusts, and the usual public issuers; read once, it takes longer than a local request."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
 class HttpClient:
     """GET and POST within one deadline, without redirects, at most 16 MiB an answer.
 
@@ -67,13 +78,13 @@ class HttpClient:
         self._deadline_s = deadline_s
         self._sockets: list[socket.socket] = []
         self._client = httpx.Client(
-            transport=transport or httpx.HTTPTransport(retries=1),
+            transport=transport or httpx.HTTPTransport(verify=_trust(), retries=1),
             headers={"User-Agent": f"depin-orcha/{__version__}", "Accept": "application/json"},
             trust_env=False,
             follow_redirects=False,
         )
 
-    def __enter__(self) -> HttpClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -68,19 +68,19 @@ CREATE TABLE imported_intervals (
 CREATE TABLE forecasts (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, origin_hour_s INTEGER NOT NULL,
   forecast_json TEXT NOT NULL, learned_s INTEGER NOT NULL,
-  PRIMARY KEY (node, currency, origin_hour_s)) STRICT, WITHOUT ROWID;
+  PRIMARY KEY (node, currency, origin_hour_s, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
-  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
+  id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
   expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,
   inputs_sha256 TEXT NOT NULL, problem_json TEXT NOT NULL, result_json TEXT NOT NULL) STRICT;
 CREATE TABLE allocations (
-  plan_id INTEGER NOT NULL REFERENCES plans (id), node TEXT NOT NULL, resource TEXT NOT NULL, amount REAL NOT NULL,
+  plan_id TEXT NOT NULL REFERENCES plans (id), node TEXT NOT NULL, resource TEXT NOT NULL, amount REAL NOT NULL,
   previous REAL, PRIMARY KEY (plan_id, node, resource)) STRICT, WITHOUT ROWID;
 CREATE TABLE shadow_prices (
-  plan_id INTEGER NOT NULL REFERENCES plans (id), host TEXT NOT NULL, constraint_name TEXT NOT NULL,
+  plan_id TEXT NOT NULL REFERENCES plans (id), host TEXT NOT NULL, constraint_name TEXT NOT NULL,
   usd_per_unit_hour REAL NOT NULL, PRIMARY KEY (plan_id, host, constraint_name)) STRICT, WITHOUT ROWID;
 CREATE TABLE actions (
-  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), plan_id INTEGER REFERENCES plans (id),
+  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), plan_id TEXT REFERENCES plans (id),
   seq INTEGER NOT NULL, node TEXT NOT NULL, kind TEXT NOT NULL, action_json TEXT NOT NULL, state TEXT NOT NULL,
   started_s INTEGER NOT NULL, finished_s INTEGER, detail TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX actions_by_node ON actions (node, kind, id);
@@ -97,7 +97,7 @@ CREATE VIEW earnings_daily_usd AS
   GROUP BY a.node, day, a.currency;
 CREATE VIEW plan_latest AS
   SELECT id AS plan_id, datetime(made_s, 'unixepoch') AS made_at, datetime(expires_s, 'unixepoch') AS expires_at,
-    decision, status, reason FROM plans ORDER BY id DESC LIMIT 1;
+    decision, status, reason FROM plans ORDER BY made_s DESC, rowid DESC LIMIT 1;
 """
 
 

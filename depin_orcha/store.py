@@ -15,6 +15,7 @@ from typing import Any
 
 from . import __version__, accrual
 from .errors import FailureKind
+from .timefmt import compact
 from .types import (
     HOUR_S,
     Accrual,
@@ -162,19 +163,23 @@ class Store:
     def add_forecast(self, node: str, currency: str, origin_hour_s: int, forecast: Any, learned_s: int) -> None:
         """Store the forecast made in an hour; the first one of that hour is kept, to be scored later."""
         self.connection.execute(
-            "INSERT INTO forecasts VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (node, currency, origin_hour_s, to_json(forecast), learned_s),
-        )
+            "INSERT INTO forecasts SELECT :node, :currency, :hour, :forecast, :learned WHERE NOT EXISTS (SELECT 1 "
+            "FROM forecasts WHERE node = :node AND currency = :currency AND origin_hour_s = :hour "
+            "AND learned_s <= :learned)",
+            {"node": node, "currency": currency, "hour": origin_hour_s, "forecast": to_json(forecast),
+             "learned": learned_s},
+        )  # fmt: skip
 
-    def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> int:
-        """Store a plan with its grants and shadow prices; returns its id."""
+    def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
+        """Store a plan with its grants and shadow prices; returns its id, which the instant and the inputs make."""
+        plan_id = f"{compact(made_s)}-{result['inputs_sha256'][:8]}"
         cursor = self.connection.execute(
-            "INSERT INTO plans (run_id, made_s, expires_s, status, decision, reason, inputs_sha256, problem_json, "
-            "result_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (self.run_id, made_s, expires_s, result["status"], result["decision"], result["reason"],
+            "INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (plan_id, self.run_id, made_s, expires_s, result["status"], result["decision"], result["reason"],
              result["inputs_sha256"], to_json(problem), to_json(result)),
         )  # fmt: skip
-        plan_id = cursor.lastrowid or 0
+        if not cursor.rowcount:
+            return plan_id
         for host in result["hosts"]:
             self.connection.executemany(
                 "INSERT INTO allocations VALUES (?, ?, ?, ?, ?)",
@@ -189,6 +194,21 @@ class Store:
                 [(plan_id, host["host"], one["constraint"], one["usd_per_unit_hour"]) for one in host["shadow_prices"]],
             )
         return plan_id
+
+    def add_action(self, plan_id: str | None, seq: int, node: str, kind: str, action_json: str, now_s: int) -> int:
+        """Put an act on record before anything happens; returns the number of its row."""
+        cursor = self.connection.execute(
+            "INSERT INTO actions (run_id, plan_id, seq, node, kind, action_json, state, started_s) "
+            "VALUES (?, ?, ?, ?, ?, ?, 'planned', ?)",
+            (self.run_id, plan_id, seq, node, kind, action_json, now_s),
+        )
+        return cursor.lastrowid or 0
+
+    def set_action_state(self, row: int, state: str, detail: str, finished_s: int | None) -> None:
+        """How far an act came; durable when this returns."""
+        self.connection.execute(
+            "UPDATE actions SET state = ?, detail = ?, finished_s = ? WHERE id = ?", (state, detail, finished_s, row)
+        )
 
     def add_pause(self, node: str | None, paused_s: int, until_s: int | None) -> None:
         """A node, or all of them (None), is left alone from now on."""

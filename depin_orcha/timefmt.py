@@ -10,9 +10,9 @@ def rfc3339(instant_s: int) -> str:
     return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def day(instant_s: int) -> str:
-    """The UTC day, ``2026-11-22``."""
-    return rfc3339(instant_s)[:10]
+def compact(instant_s: int) -> str:
+    """The same without punctuation, for names: ``20261122T201500Z``."""
+    return rfc3339(instant_s).replace("-", "").replace(":", "")
 
 
 def parse_rfc3339(text: str) -> int:

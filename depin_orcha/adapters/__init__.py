@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Protocol
@@ -95,6 +96,7 @@ class Adapter(Protocol):
         ...
 
 
+@cache
 def adapter_class(protocol: str) -> type[Adapter]:
     """The adapter of a protocol: a module of this package, or an installed plugin's entry point.
 

@@ -67,7 +67,8 @@ class Fields:
 
     def objects(self, key: str) -> list[Fields]:
         """A list of objects; null is an empty list."""
-        return objects(self._get(key), self._endpoint, self._at(key))
+        value = self._get(key)
+        return [] if value is None else objects(value, self._endpoint, self._at(key))
 
     def texts(self, key: str) -> list[str]:
         """A list of strings."""
@@ -110,9 +111,7 @@ class Fields:
 
 
 def objects(value: Any, endpoint: str, path: str = "") -> list[Fields]:
-    """A list of objects; null is an empty list."""
-    if value is None:
-        return []
+    """A list of objects."""
     if not isinstance(value, list):
         raise _misshapen(endpoint, path or "the answer", f"is {_kind(value)}, not a list")
     members = cast("Iterable[Any]", value)
@@ -125,6 +124,11 @@ def instant_s(text: str) -> int:
         raise ValueError(text)
     instant = datetime.fromisoformat(text).replace(microsecond=0)
     return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+
+
+def rfc3339(instant_s: int) -> str:
+    """``2026-11-22T20:15:00Z``."""
+    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _misshapen(endpoint: str, path: str, fault: str) -> AdapterError:

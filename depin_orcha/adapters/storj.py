@@ -7,6 +7,7 @@ Earnings are not the node's rounded cents but raw usage times the satellites' pr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
-from depin_orcha.adapters._read import Fields, objects
+from depin_orcha.adapters._read import Fields, objects, rfc3339
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.types import (
     DECIMALS,
@@ -227,7 +228,8 @@ class Adapter:
         endpoint = "/api/heldamount/held-history"
         lost = {satellite.id for satellite in satellites if satellite.disqualified}
         try:
-            history = objects(http.get_json(self.options.url + endpoint), endpoint)
+            answer = http.get_json(self.options.url + endpoint)
+            history = [] if answer is None else objects(answer, endpoint)
         except AdapterError as error:
             warnings.append(f"the held amount is unknown: {error.message}")
             return ()
@@ -313,20 +315,15 @@ def _usage(disk: Fields) -> dict[Resource, Usage]:
 
 
 def _state(satellite: _Satellite, scores: Mapping[str, float] | None) -> str:
-    """How a satellite sees the node; the thresholds are the satellites' own, the warnings lie just above them."""
-    if satellite.disqualified:
-        return "disqualified"
-    if satellite.suspended:
-        return "suspended"
+    """How a satellite sees the node; suspension follows the satellites' own limit, the warning lies above theirs."""
+    if satellite.disqualified or satellite.suspended:
+        return "disqualified" if satellite.disqualified else "suspended"
     if scores is None:
         return "unknown"
     if scores["online"] < 0.6:
         return "offline_suspended"
-    if satellite.vetting:
-        return "vetting"
-    if scores["audit"] < 0.98 or scores["suspension"] < 0.9 or scores["online"] < 0.95:
-        return "warn"
-    return "ok"
+    low = scores["audit"] < 0.98 or scores["suspension"] < 0.9 or scores["online"] < 0.95
+    return "vetting" if satellite.vetting else "warn" if low else "ok"
 
 
 def _health(
@@ -342,8 +339,8 @@ def _health(
     was_pinged = pinged_s > 0  # unset is the year 1
     details: dict[str, Any] = {
         "version": dashboard.text("version"),
-        "started_at": _rfc3339(started_s),
-        "last_pinged_at": _rfc3339(pinged_s) if was_pinged else None,
+        "started_at": rfc3339(started_s),
+        "last_pinged_at": rfc3339(pinged_s) if was_pinged else None,
         "quic": dashboard.text("quicStatus"),
         "satellites": [
             {"id": one.id, "url": one.url, "state": states[one.url], "scores": scores.get(one.url)}
@@ -366,10 +363,6 @@ def _health(
         return Health(HealthStatus.DEGRADED, "; ".join(troubles), details)
     if not satellites:
         return Health(HealthStatus.UP, "just started: no satellite knows it yet", details)
-    vetting = sum(state == "vetting" for state in states.values())
-    reason = f"vetting on {vetting} of {len(states)} satellites" if vetting else f"working for {len(states)} satellites"
+    counts = Counter(states.values())
+    reason = f"{len(states)} satellites: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return Health(HealthStatus.UP, reason, details)
-
-
-def _rfc3339(instant_s: int) -> str:
-    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

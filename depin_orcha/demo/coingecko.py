@@ -51,4 +51,5 @@ def _market_chart(walk: PriceWalk, from_s: int, to_s: int) -> dict[str, list[lis
     """Milliseconds and prices: every five minutes within a day, every hour up to 90 days, every day beyond."""
     span_s = to_s - from_s
     spacing_s = STEP_S if span_s <= DAY_S else HOUR_S if span_s <= 90 * DAY_S else DAY_S
-    return {"prices": [[at_s * 1000, usd] for at_s, usd in walk.between(from_s, to_s, spacing_s)]}
+    prices: list[list[float]] = [[at_s * 1000, usd] for at_s, usd in walk.between(from_s, to_s, spacing_s)]
+    return {"prices": prices, "market_caps": [], "total_volumes": []}

@@ -47,6 +47,8 @@ class Console:
                 return self._of_satellite(satellite_id, _pricing)
             case ["api", "sno", "estimated-payout"]:
                 return self._estimated_payout(query.get("id"), now_s)
+            case ["api", "heldamount", "held-history"]:
+                return json_answer([_held_history(satellite, now_s) for satellite in self._node.satellites])
             case ["api", "heldamount", *rest]:
                 return self._held_amount(rest, query.get("id"), now_s)
             case ["api", "notifications", "list"]:
@@ -125,13 +127,11 @@ class Console:
             }
         )
 
-    def _held_amount(self, rest: list[str], satellite_id: str | None, now_s: int) -> Answer:  # noqa: PLR0911 - as above
+    def _held_amount(self, rest: list[str], satellite_id: str | None, now_s: int) -> Answer:
         chosen = [satellite for satellite in self._node.satellites if satellite_id in (None, satellite.id)]
         settled = [(satellite, month) for satellite in chosen for month in satellite.settlements(now_s)]
         try:
             match rest:
-                case ["held-history"]:
-                    return json_answer([_held_history(satellite, now_s) for satellite in self._node.satellites])
                 case ["periods"]:
                     return json_answer(sorted({month_text(month.month_s) for _, month in settled}) or None)
                 case ["payout-history", period]:

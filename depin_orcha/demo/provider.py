@@ -171,7 +171,7 @@ class Provider:
         self.invoice_events: list[Event] = []
         self.note_events: list[Event] = []
         self.settlements: list[tuple[int, Agreement]] = []
-        self._demand = demand
+        self.demand = demand
         self._random = Random(f"{name} {seed}")  # noqa: S311
         self._next_us = start_s * MICROS + self._gap_us()
 
@@ -180,7 +180,7 @@ class Provider:
         while self._next_us <= now_s * MICROS:
             at_s = self._next_us // MICROS
             setting = self.schedule.at(at_s)[1]
-            chance = self._demand.requests_per_hour(at_s, setting) / self._demand.busiest_per_hour
+            chance = self.demand.requests_per_hour(at_s, setting) / self.demand.busiest_per_hour
             if self._random.random() < chance:
                 agreement = self._sign(self._next_us, setting)
                 self._record(agreement)
@@ -193,17 +193,17 @@ class Provider:
         return self.agreements[index] if index >= 0 and self.agreements[index].running(now_us) else None
 
     def _gap_us(self) -> int:
-        return int(self._random.expovariate(self._demand.busiest_per_hour) * HOUR_S * MICROS)
+        return int(self._random.expovariate(self.demand.busiest_per_hour) * HOUR_S * MICROS)
 
     def _sign(self, signed_us: int, setting: Setting) -> Agreement:
         chance = self._random
         requestor = chance.choice(_REQUESTORS)
-        wanted = chance.choices(list(self._demand.threads), list(self._demand.threads.values()))[0]
+        wanted = chance.choices(list(self.demand.threads), list(self.demand.threads.values()))[0]
         cancelled = chance.random() < 0.04
-        work_h = 0.1 if cancelled else self._demand.work_h * chance.lognormvariate(-0.18, 0.6)
+        work_h = 0.1 if cancelled else self.demand.work_h * chance.lognormvariate(-0.18, 0.6)
         threads_busy = round(min(wanted, setting.threads) * chance.uniform(0.94, 1.0), 4)
         started_us = signed_us + chance.randrange(7 * MICROS, 40 * MICROS)
-        ended_us = started_us + int(min(max(work_h, 0.1), 3.5) * HOUR_S * MICROS)
+        ended_us = started_us + int(min(max(work_h, 0.1), 4) * HOUR_S * MICROS)
         invoiced_us = ended_us + 5 * MICROS
         accepted_us = invoiced_us + chance.randrange(2 * MICROS, 60 * MICROS)
         if requestor == _REQUESTORS[-1]:

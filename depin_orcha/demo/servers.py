@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
+from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -27,7 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self._server.respond(parts.path, query, headers)
-        self.wfile.write(_head(answer) + answer.body)
+        self.wfile.write(_head(answer, self._server.now()) + answer.body)
         if answer.stays_open:
             self.close_connection = True
             with suppress(OSError):
@@ -42,14 +44,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """An HTTP server on a free port of 127.0.0.1 that answers with ``respond`` until it is closed."""
+    """An HTTP server on a free port of 127.0.0.1 that answers with ``respond`` until it is closed.
+
+    Its answers are dated by ``now``.
+    """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, respond: Responder) -> None:
+    def __init__(self, respond: Responder, now: Callable[[], int]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.respond = respond
+        self.now = now
         self._connections: set[socket.socket] = set()
         self._lock = Lock()
         self._thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -91,13 +97,13 @@ class SimulatedOperator:
     written beside the file that holds :meth:`config_toml`.
     """
 
-    def __init__(self, start_s: int, seed: int = 7) -> None:
+    def __init__(self, start_s: int, seed: int = 2) -> None:
         self.world = World(start_s, seed)
         self._servers: dict[str, LoopbackServer] = {}
 
     def __enter__(self) -> Self:
         for name, respond in self._responders().items():
-            self._servers[name] = LoopbackServer(respond)
+            self._servers[name] = LoopbackServer(respond, self._now)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -140,8 +146,8 @@ def _app_key(machine: str) -> str:
     return f"SIMULATED-key-of-golem-{machine}"
 
 
-def _head(answer: Answer) -> bytes:
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+def _head(answer: Answer, now_s: int) -> bytes:
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", f"Date: {formatdate(now_s, usegmt=True)}"]
     if answer.content_type:
         lines.append(f"Content-Type: {answer.content_type}")
     lines += [f"{name}: {value}" for name, value in answer.headers.items()]

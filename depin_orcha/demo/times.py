@@ -33,13 +33,13 @@ def parse_month(text: str) -> int:
 
 def utc_text(at_s: int) -> str:
     """``2026-11-22T19:30:05Z``."""
-    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(at_s, UTC).isoformat()[:19]}Z"
 
 
 def utc_text_us(at_us: int, zone: str = "Z") -> str:
     """``2026-11-22T19:30:05.123456Z``."""
     seconds, micros = divmod(at_us, MICROS)
-    return f"{datetime.fromtimestamp(seconds, UTC).strftime('%Y-%m-%dT%H:%M:%S')}.{micros:06d}{zone}"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{micros:06d}{zone}"
 
 
 def parse_us(text: str) -> int:

@@ -84,14 +84,21 @@ def student(
 ) -> Bands:
     """Bands around ``point`` (a single value) from at least two ``errors`` of as many backtests.
 
-    The textbook prediction interval of the next error: mean +- t * s * sqrt(1 + 1 / n). Ten or twenty totals are too
-    few for the 2.5 % quantile, and this one knows how few they are: ``rows`` of them are independent.
+    The textbook prediction interval of the next outcome: mean +- t * s * sqrt(1 + 1 / n). Ten or twenty totals are
+    too few for their 2.5 % quantile, and this one knows how few they are: ``rows`` of them are independent. Sums of
+    bursts (``skewed``, never below zero) are judged by their square roots, which are nearly normal.
     """
-    centre = point + errors.mean()
-    size = float(errors.std(ddof=1)) * (1 + 1 / rows) ** 0.5
-    reach = {level: size * _student_quantile(level, max(2.0, rows - 1)) for level in levels}
-    median = point + np.median(errors) if skewed else centre
-    return Bands(centre, median, {q: centre - r for q, r in reach.items()}, {q: centre + r for q, r in reach.items()})
+    outcomes = point + errors
+    scale = np.sqrt(np.maximum(outcomes, 0.0)) if skewed else outcomes
+    size = float(scale.std(ddof=1)) * (1 + 1 / rows) ** 0.5
+    lo: dict[float, NDArray[np.float64]] = {}
+    hi: dict[float, NDArray[np.float64]] = {}
+    for level in levels:
+        reach = size * _student_quantile(level, max(2.0, rows - 1))
+        low, high = scale.mean(keepdims=True) - reach, scale.mean(keepdims=True) + reach
+        lo[level], hi[level] = (np.maximum(low, 0.0) ** 2, high**2) if skewed else (low, high)
+    mean = outcomes.mean(keepdims=True)
+    return Bands(mean, np.median(outcomes, keepdims=True) if skewed else mean, lo, hi)
 
 
 def from_spread(point: NDArray[np.float64], spread: float, levels: Sequence[float]) -> Bands:

@@ -47,7 +47,7 @@ def compose(series: Series, models: Sequence[Forecaster], horizon: int, levels: 
         model, said = None, None
     else:
         model = verdict.model if verdict else zero.name if kind == DEAD else RECENT_MEAN
-        said = _said(series, past, kind, verdict, horizon, levels)
+        said = _said(series, past, kind, verdict, horizon=horizon, levels=levels)
     return {
         "id": series.id,
         "start": rfc3339(series.end_s),
@@ -83,7 +83,7 @@ def _past(series: Series) -> Past:
 
 
 def _said(
-    series: Series, past: Past, kind: str, verdict: Verdict | None, horizon: int, levels: Sequence[float]
+    series: Series, past: Past, kind: str, verdict: Verdict | None, *, horizon: int, levels: Sequence[float]
 ) -> tuple[Bands, Bands]:
     """The bands of each bin and of the total, in the unit of ``y``."""
     earned = past.y[np.isfinite(past.y)]
@@ -91,7 +91,7 @@ def _said(
     if verdict:
         skewed = kind == INTERMITTENT
         bins = conformal(verdict.prediction, verdict.residuals, levels, skewed=skewed)
-        total = _total(verdict, bins, past.season, levels, skewed=skewed)
+        total = _total(verdict, bins, past.season, levels, skewed=skewed and non_negative)
     elif kind == DEAD:
         bins, total = from_spread(np.zeros(horizon), 0.0, levels), from_spread(np.zeros(1), 0.0, levels)
     else:
@@ -139,19 +139,25 @@ def _with_outage(bins: Bands, total: Bands, down: NDArray[np.float64]) -> tuple[
         return bins, total
     mean = bins.mean * (1 - down)
     before = float(bins.mean.sum())
-    left = float(mean.sum()) / before if before else 1.0
-    opened = {level: np.minimum(low, 0.0) for level, low in bins.lo.items()}
-    opened_total = {level: np.minimum(low, 0.0) for level, low in total.lo.items()}
+    left = min(max(float(mean.sum()) / before, 0.0), 1.0) if before else 1.0
     return (
-        replace(bins, mean=mean, median=np.where(down > 0.5, 0.0, bins.median), lo=opened),
-        replace(total, mean=mean.sum(keepdims=True), median=total.median * left, lo=opened_total),
+        _open_to_zero(replace(bins, mean=mean, median=np.where(down > 0.5, 0.0, bins.median))),
+        _open_to_zero(replace(total, mean=mean.sum(keepdims=True), median=total.median * left)),
+    )
+
+
+def _open_to_zero(bands: Bands) -> Bands:
+    return replace(
+        bands,
+        lo={level: np.minimum(low, 0.0) for level, low in bands.lo.items()},
+        hi={level: np.maximum(high, 0.0) for level, high in bands.hi.items()},
     )
 
 
 def _reason(series: Series, past: Past, kind: str, verdict: Verdict | None, flags: Sequence[str]) -> str:
     """Why this forecast, in plain words."""
     if kind == EMPTY:
-        return "nothing was observed, so nothing can be said"
+        return "nothing was observed in the last 60 days (60 weeks of daily bins), so nothing can be said"
     if kind == DEAD:
         parts = ["nothing was earned for so long that zero is forecast"]
     elif verdict is None:
@@ -167,7 +173,7 @@ def _reason(series: Series, past: Past, kind: str, verdict: Verdict | None, flag
         if series.price is not None:
             parts.append("tokens are forecast and valued at the last known price")
     if "down" in flags:
-        parts.append("the node is down and may stay so: lower bounds are open to zero")
+        parts.append("the node is down and may stay so: the bands are open to zero")
     return "; ".join(parts)
 
 
@@ -176,20 +182,20 @@ def _numbers(bins: Bands, total: Bands) -> dict[str, Any]:
     return {
         "mean": _plain(bins.mean),
         "median": _plain(bins.median),
-        "lo": {f"{level:g}": _plain(low) for level, low in bins.lo.items()},
-        "hi": {f"{level:g}": _plain(high) for level, high in bins.hi.items()},
+        "lo": {_text(level): _plain(low) for level, low in bins.lo.items()},
+        "hi": {_text(level): _plain(high) for level, high in bins.hi.items()},
         "total": {
             "mean": _plain(total.mean)[0],
             "median": _plain(total.median)[0],
-            "lo": {f"{level:g}": _plain(low)[0] for level, low in total.lo.items()},
-            "hi": {f"{level:g}": _plain(high)[0] for level, high in total.hi.items()},
+            "lo": {_text(level): _plain(low)[0] for level, low in total.lo.items()},
+            "hi": {_text(level): _plain(high)[0] for level, high in total.hi.items()},
         },
     }
 
 
 def _unknown(horizon: int, levels: Sequence[float]) -> dict[str, Any]:
     """The same keys with null for every number."""
-    names = [f"{level:g}" for level in levels]
+    names = [_text(level) for level in levels]
     per_bin: list[None] = [None] * horizon
     return {
         "mean": per_bin,
@@ -204,5 +210,9 @@ def _plain(values: NDArray[np.float64]) -> list[float]:
     return (values + 0.0).tolist()  # + 0.0: no negative zero
 
 
-def _whole(hours: float) -> float | int:
-    return int(hours) if hours == int(hours) else hours
+def _whole(number: float) -> float | int:
+    return int(number) if number == int(number) else float(number)
+
+
+def _text(level: float) -> str:
+    return str(_whole(level))

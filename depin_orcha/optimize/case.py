@@ -64,7 +64,8 @@ class Lever:
 
     def curve(self, units: float) -> float:
         """Units of segment 1 that earn as much as ``units`` do; the last segment has no end."""
-        worth, left = [], units
+        worth: list[float] = []
+        left = units
         for segment in self.segments[:-1]:
             taken = min(left, segment.width_units)
             worth.append(taken * segment.relative)
@@ -122,12 +123,17 @@ class Limit:
         """What these grants take of it."""
         return math.fsum(per_unit * units[name] for name, per_unit in self.uses.items())
 
+    def is_full(self, units: Grants) -> bool:
+        """Whether these grants take all of it; what no node uses is never full."""
+        return bool(self.uses) and self.used(units) >= self.capacity * (1 - HAIR)
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
     """What new grants are worth against the grants in force."""
 
     current_usd_per_hour: float
+    new_usd_per_hour: float
     gross_usd_per_hour: float
     restart_loss_usd: float
     net_usd_per_hour: float
@@ -187,6 +193,7 @@ class Case:
         restart = math.fsum(lever.charge_usd for lever in moved)
         return Gain(
             current_usd_per_hour=math.fsum(lever.net(lever.base) for lever in self.levers),
+            new_usd_per_hour=math.fsum(lever.net(units[lever.name]) for lever in self.levers),
             gross_usd_per_hour=gross,
             restart_loss_usd=restart,
             net_usd_per_hour=gross - restart / self.horizon_h,

@@ -33,9 +33,10 @@ class Field:
 
     def mapping(self) -> dict[str, Field]:
         """Members of an object by key."""
-        if not isinstance(self.raw, Mapping):
+        raw = self.raw
+        if not isinstance(raw, Mapping):
             raise self.fault("must be an object")
-        members = cast("Mapping[Any, Any]", self.raw)
+        members = cast("Mapping[Any, Any]", raw)
         for key in members:
             if not isinstance(key, str):
                 raise self.fault(f"has a key that is no text: {key!r}")
@@ -57,9 +58,10 @@ class Field:
 
     def items(self) -> list[Field]:
         """Members of an array."""
-        if not isinstance(self.raw, list | tuple):
+        raw = self.raw
+        if not isinstance(raw, list | tuple):
             raise self.fault("must be an array")
-        values = cast("list[Any]", self.raw)
+        values = cast("list[Any]", raw)
         return [Field(f"{self.path}[{index}]", value) for index, value in enumerate(values)]
 
     def text(self) -> str:

@@ -19,93 +19,116 @@ if TYPE_CHECKING:
 FAR = 1e3
 """A price is searched up to this multiple of all the money of the host, per unit of the node."""
 STEPS = 40
+CLOSE = 1e-11
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """What is decided at one price: the best plan, its gain, whether it is applied, and which way the lever goes."""
+
+    price: float
+    units: Mutable
+    gain: Gain
+    applies: bool
+    way: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """One lever whose price varies. ``rival_usd_per_hour`` is the net benefit of the best plan that leaves it alone."""
+    """One lever whose price varies."""
 
     case: Case
     name: str
     thresholds: Thresholds
-    rival_usd_per_hour: float
     solver: Solver
 
-    def gain_if_moved(self, price: float) -> tuple[Mutable, Gain] | None:
-        """Return the plan at this price if it is applied and moves the lever."""
+    def at(self, price: float, units: Mutable | None = None) -> _Point | None:
+        """Return what is decided at a price, None where the solver fails; ``units``: the best plan, where known."""
         case = self.case.with_lever(self.name, price=price)
-        units = best_grants(case, self.solver).units
-        if units is None or units[self.name] == case.lever(self.name).base:
+        units = units or best_grants(case, self.solver).units
+        if units is None:
             return None
         gain = case.gain(units)
-        return None if any(shortfalls(gain, self.thresholds)) else (units, gain)
+        applies = not any(shortfalls(gain, self.thresholds))
+        move = units[self.name] - case.lever(self.name).base if applies else 0.0
+        return _Point(price, units, gain, applies, (move > 0) - (move < 0))
 
-    def boundary(self, price: float, direction: float, plan: tuple[Mutable, Gain] | None) -> float | None:
-        """Return where, walking from a price at which the lever moves, it stops moving; None if it never does.
+    def boundary(self, near: _Point, far: _Point) -> float | None:
+        """Return the price between two points where the lever stops going the way of ``near``.
 
-        The net benefit of a given plan is linear in the price, and the best plan is at least as good: each step to
-        where the present plan stops paying is exact or short, never too far.
+        The net benefit of one plan is linear in the price (on each side of 0, where the restart charge ends), so
+        where the lines of the two plans cross is where the decision changes, unless a third plan is better there:
+        that one takes the place of one of the two. Ends after a few steps.
         """
         for _ in range(STEPS):
-            if plan is None:
-                return price
-            roots = list(self._roots(price, direction, *plan))
-            if not roots:
+            low, high = sorted((near.price, far.price))
+            crossing = 0.0 if low < 0 < high else self._crossing(near, far, low, high)
+            if min(crossing - low, high - crossing) <= CLOSE * (high - low + abs(crossing)):
+                return crossing
+            point = self.at(crossing)
+            if point is None:
                 return None
-            after = min(roots) if direction > 0 else max(roots)
-            if price * after < 0:
-                after = 0.0  # the restart charge bends there: it is no income that is lost below
-            if abs(after - price) <= 1e-12 * abs(price):
-                return after
-            price, plan = after, self.gain_if_moved(after)
-        return price
+            near, far = (point, far) if point.way == near.way else (near, point)
+        return far.price
 
-    def _roots(self, price: float, direction: float, units: Mutable, gain: Gain) -> Iterator[float]:
-        """Prices, in this direction, at which the plan no longer beats its rival or fails a threshold."""
+    def _crossing(self, near: _Point, far: _Point, low: float, high: float) -> float:
+        """Return where one of the two plans stops being best, or being applied; the middle where no line tells."""
+        points = (near, far) if near.applies else (far, near)
+        hair = CLOSE * (high - low)
+        roots = [root for root in self._roots(*points, positive=high > 0) if low - hair <= root <= high + hair]
+        return min(roots, key=lambda root: abs(root - points[0].price), default=(low + high) / 2)
+
+    def _roots(self, begin: _Point, end: _Point, *, positive: bool) -> Iterator[float]:
+        """Prices at which the plan of ``begin`` meets that of ``end`` and the thresholds."""
+        lever, part = self.case.lever(self.name), self.thresholds.min_improvement_pct / 100
+        slope, base_slope = self._slope(begin.units, positive=positive), lever.curve(lever.base)
+        at_begin = end.gain.net_usd_per_hour + (begin.price - end.price) * self._slope(end.units, positive=positive)
+        bars = [(at_begin, self._slope(end.units, positive=positive))]
+        if not end.applies:
+            bars.append((self.thresholds.min_net_benefit_usd_per_hour, 0.0))
+            current = begin.gain.current_usd_per_hour
+            bars += [(sign * part * current, sign * part * base_slope) for sign in (1, -1)]
+        for bar, bar_slope in bars:
+            if slope != bar_slope:
+                yield begin.price - (begin.gain.net_usd_per_hour - bar) / (slope - bar_slope)
+
+    def _slope(self, units: Mutable, *, positive: bool) -> float:
+        """How fast the net benefit of a plan grows with the price of the lever."""
         lever = self.case.lever(self.name)
         slope = lever.curve(units[self.name]) - lever.curve(lever.base)
-        if lever.previous is not None and (price > 0 or (price == 0 and direction > 0)):
-            slope -= lever.loss_hours * lever.loss_curve / self.case.horizon_h
-        part = self.thresholds.min_improvement_pct / 100
-        bars = [(max(0.0, self.rival_usd_per_hour, self.thresholds.min_net_benefit_usd_per_hour), 0.0)]
-        if part:
-            bars += [(sign * part * gain.current_usd_per_hour, sign * part * lever.curve(lever.base)) for sign in (1, -1)]
-        for bar, bar_slope in bars:
-            fall = slope - bar_slope
-            if fall * direction < 0:
-                yield price - (gain.net_usd_per_hour - bar) / fall
+        pays = positive and lever.previous is not None and units[self.name] != lever.base
+        return slope - lever.loss_hours * lever.loss_curve / self.case.horizon_h if pays else slope
 
 
 def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str, solver: Solver) -> float | None:
     """Return the price, in USD per unit and hour, nearest to the present one at which the decision on a node flips.
 
-    To flip is to be changed instead of left alone, or left alone instead of changed. None if no price does it, as
-    for a node that must not be moved.
+    To flip is to be raised, lowered or left alone where now it is not. None if no price does it, as for a node that
+    must not be moved.
     """
     lever, found = case.lever(name), decision.found.units
     if lever.lock or found is None:
         return None
-    alone = found if found[name] == lever.base else best_grants(case.with_lever(name, lock="frozen"), solver).units
-    rival = case.gain(alone).net_usd_per_hour if alone else -math.inf
-    search = _Search(case, name, thresholds, rival, solver)
-    if decision.units[name] != lever.base:
-        plan = decision.units, case.gain(decision.units)
-        flips = [search.boundary(lever.price, direction, plan) for direction in (-1.0, 1.0)]
-    else:
-        flips = [_outer(search, sign) for sign in (1.0, -1.0)]
-    known = [flip for flip in flips if flip is not None]
-    return tidy(min(known, key=lambda flip: abs(flip - lever.price))) if known else None
+    search = _Search(case, name, thresholds, solver)
+    present = search.at(lever.price, found)
+    flips: list[float] = []
+    for far in _far_prices(case, thresholds, name):
+        point = search.at(far)
+        if present and point and point.way != present.way:
+            flip = search.boundary(present, point)
+            flips += [] if flip is None else [tidy(flip)]
+    return min(flips, key=lambda flip: abs(flip - lever.price), default=None)
 
 
-def _outer(search: _Search, sign: float) -> float | None:
-    """Return the nearest price above (or below) the present one from which on a node that stays would be moved."""
-    case, lever = search.case, search.case.lever(search.name)
-    if lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.lowest:
-        return None
-    worth = (abs(other.price) + abs(other.running) for other in case.levers)
-    money = math.fsum(each * case.span(other) for each, other in zip(worth, case.levers, strict=True))
+def _far_prices(case: Case, thresholds: Thresholds, name: str) -> Iterator[float]:
+    """Prices, up and down, that outweigh everything else on the host; none where the lever has no room that way."""
+    lever = case.lever(name)
+    each = (abs(other.price) + abs(other.running) for other in case.levers)
+    money = math.fsum(usd * case.span(other) for usd, other in zip(each, case.levers, strict=True))
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
-    money += search.thresholds.min_net_benefit_usd_per_hour
-    far = sign * FAR * (money / case.span(lever) or 1.0)
-    plan = search.gain_if_moved(far)
-    return search.boundary(far, -sign, plan) if plan else None
+    money += thresholds.min_net_benefit_usd_per_hour
+    far = FAR * (money / case.span(lever) or 1.0)
+    if case.reach(lever) > lever.base:
+        yield far
+    if lever.lowest < lever.base:
+        yield -far

@@ -25,7 +25,7 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
-    """The grant of one node; ``flips_at_usd_per_unit_hour`` is the nearest price at which it would be decided otherwise."""
+    """The grant of one node; ``flips_at_usd_per_unit_hour``: the nearest price at which it is decided otherwise."""
 
     node: str
     units: float

@@ -26,6 +26,7 @@ Series = float | tuple[float, ...]
 _TOP_KEYS = ("schema", "horizon_h", "model", "thresholds", "hosts")
 _TOP_UNSUPPORTED = ("risk", "max_income_share", "max_watts", "max_restarts_at_once", "coupling", "data_caps")
 _NODE_REQUIRED = ("node", "uses_per_unit", "current_units", "max_units", "usd_per_unit_hour")
+_NUMBERS = ("min_units", "floor_units", "step_units", "restart_loss_hours", "restart_fee_usd", "min_dwell_h")
 _NODE_UNSUPPORTED = ("choices", "current_choice", "fill", "scenarios")
 
 
@@ -121,7 +122,7 @@ class Problem:
         return cls(horizon_h, hosts, model, thresholds)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the document that ``from_dict`` reads back as an equal problem: defaults written out, absent keys left out."""
+        """Return the document that ``from_dict`` reads back as an equal problem: defaults stated, no absent keys."""
         return {"schema": SCHEMA} | _plain(self)
 
     def sha256(self) -> str:
@@ -175,6 +176,8 @@ def _node(field: Field, horizon_h: int, capacity: dict[str, float], disks: dict[
     for key in ("max_units", *_NUMBERS):
         if key in field.raw:
             members[key] = field.at(key).number(0)
+    if members.get("min_units", 0.0) > members["max_units"]:
+        raise field.at("min_units").fault(f"{members['min_units']:g} is above max_units {members['max_units']:g}")
     for key in ("hours_since_change", "traffic_bytes_per_unit_hour", "watts_per_unit"):
         if field.has(key):
             members[key] = field.at(key).number(0)
@@ -184,6 +187,12 @@ def _node(field: Field, horizon_h: int, capacity: dict[str, float], disks: dict[
     for key in ("integer", "on_off", "frozen"):
         if key in field.raw:
             members[key] = field.at(key).flag()
+    return Node(**members, **_node_nouns(field, horizon_h, disks))
+
+
+def _node_nouns(field: Field, horizon_h: int, disks: dict[str, float]) -> dict[str, Any]:
+    """Members of a node that are no plain number or flag."""
+    members: dict[str, Any] = {}
     if field.raw.get("protocol", "") != "":
         members["protocol"] = field.at("protocol").text()
     if "evidence" in field.raw:
@@ -196,19 +205,7 @@ def _node(field: Field, horizon_h: int, capacity: dict[str, float], disks: dict[
         members["segments"] = _segments(field.at("segments"))
     if field.has("usd_per_unit_hour_quantiles"):
         members["usd_per_unit_hour_quantiles"] = _quantiles(field.at("usd_per_unit_hour_quantiles"), horizon_h)
-    if members.get("min_units", 0) > members["max_units"]:
-        raise field.at("min_units").fault(f"{members['min_units']:g} is above max_units {members['max_units']:g}")
-    return Node(**members)
-
-
-_NUMBERS = (
-    "min_units",
-    "floor_units",
-    "step_units",
-    "restart_loss_hours",
-    "restart_fee_usd",
-    "min_dwell_h",
-)
+    return members
 
 
 def _uses(field: Field, capacity: dict[str, float]) -> dict[str, float]:

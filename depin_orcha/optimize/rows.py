@@ -81,7 +81,7 @@ class Program:
 
 
 def build(case: Case, *, physical: bool = True) -> Program:
-    """Return the programme of a case; without ``physical`` no bound anticipates the limits, so their rows can be softened."""
+    """Return the programme of a case; where ``physical``, bounds anticipate the limits: no row can be softened then."""
     program = Program()
     for lever in case.levers:
         reach = case.reach(lever) if physical else lever.top
@@ -178,7 +178,7 @@ def _segment_rows(program: Program, columns: Columns) -> None:
     program.row(f"segments:{lever.name}", terms, lower=0.0, upper=0.0)
     if lever.price >= 0:
         return
-    for part, after in zip(parts, parts[1:], strict=False):
+    for part, after in itertools.pairwise(parts):
         full = program.column(0, 1, integer=True)
         columns.full.append(full)
         program.row(f"order:{lever.name}", {part: 1.0, full: -program.upper[part]}, lower=0.0)

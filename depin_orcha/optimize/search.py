@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from .case import HAIR, NOISE, Case, Grants
+from .case import HAIR, Case, Grants
 from .rows import Program, Row, build
 from .settle import Mutable, gate, keeps_rules, polish, snap, tidy, whole_lots
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 WISHES = {"min_units": 1.0}
 PHYSICAL = WISHES | {"floor_units": 1e2, "capacity": 1e4, "disk": 1e4}
 """Families of rows that may be softened to find out what clashes, and what breaking each costs."""
+
+EARNINGS_BESIDE_SLACK = 1e-4
+"""All the money of a host beside one slack of its full size: money decides only between equal slacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +102,15 @@ def _relaxed(case: Case, solver: Solver) -> Found:
     least = _least(program, slacks, solver)
     if least is None:
         return _clash(case, solver)
-    shortfall = sum(least[column] for column in slacks)
-    program.row("shortfall:host", dict.fromkeys(slacks, 1.0), upper=shortfall * (1 + HAIR) + NOISE)
-    answer = solver.maximise(program)
-    if answer.values is None:
-        return Found("failed", None, message=answer.message)
-    units = snap(case, _read(program, answer.values))
+    units = snap(case, _read(program, least))
     levers = (replace(lever, minimum=min(lever.minimum, units[lever.name])) for lever in case.levers)
     lowered = replace(case, levers=tuple(levers))
-    settled = _settled(lowered, program, answer.values, "relaxed", answer.message)
-    if settled.units is None:
-        return settled
-    return replace(settled, short=tuple(_unmet_wishes(case, settled.units)), repair=_repair(case, solver))
+    answer = solver.maximise(build(lowered))
+    settled = _settled(lowered, program, answer.values or least, "relaxed", answer.message)
+    short = tuple(_unmet_wishes(case, settled.units)) if settled.units else ()
+    if settled.units is None or short:
+        return replace(settled, short=short, repair=_repair(case, solver))
+    return replace(settled, status="optimal")
 
 
 def _unmet_wishes(case: Case, units: Grants) -> Iterator[Short]:
@@ -149,8 +149,9 @@ def _side(row: Row) -> float:
 
 
 def _least(program: Program, slacks: Mapping[int, Row], solver: Solver, *, relaxed: bool = False) -> list[float] | None:
-    """Return column values with the cheapest slacks, None where even slacks do not help."""
-    gain = [0.0] * len(program.gain)
+    """Return column values with the cheapest slacks, then the best earnings; None where even slacks do not help."""
+    total = sum(abs(each) * upper for each, upper in zip(program.gain, program.upper, strict=True) if each)
+    gain = [EARNINGS_BESIDE_SLACK * each / (total or 1.0) for each in program.gain]
     for column, row in slacks.items():
         gain[column] = -PHYSICAL[row.family]
     return solver.maximise(replace(program, gain=gain), relaxed=relaxed).values

@@ -11,8 +11,8 @@ Mutable = dict[str, float]
 
 
 def tidy(units: float) -> float:
-    """Return the same number without the last digits that arithmetic leaves behind."""
-    return float(f"{units:.12g}")
+    """Return the same number without the last digits that arithmetic leaves behind, and no -0."""
+    return float(f"{units:.12g}") + 0.0
 
 
 def snap(case: Case, units: Grants) -> Mutable:
@@ -24,7 +24,7 @@ def snap(case: Case, units: Grants) -> Mutable:
             value = tidy(round(value / lever.lot) * lever.lot)
         if abs(units[lever.name] - lever.base) <= hair:
             value = lever.base
-        exact[lever.name] = 0.0 if abs(value) <= hair and lever.base == 0 else value
+        exact[lever.name] = value if value > hair or value == lever.base else 0.0
     return exact
 
 
@@ -68,7 +68,7 @@ def _best_grant(case: Case, lever: Lever, units: Grants) -> float:
     def worth(value: float) -> float:
         return lever.net(value) - (lever.charge_usd / case.horizon_h if value != lever.base else 0.0)
 
-    best = now if now <= space + NOISE * slack or now == lever.base and now <= space + slack else None
+    best = now if now <= space + (slack if now == lever.base else NOISE * slack) else None
     for value in fits:
         if best is None or worth(value) > worth(best) + NOISE * (abs(worth(value)) + abs(worth(best))):
             best = value
@@ -83,8 +83,8 @@ def _candidates(case: Case, lever: Lever, space: float) -> Iterable[float]:
     ends = [min(space, lever.top), lever.lowest, lever.minimum, 0.0, *lever.breakpoints()]
     ends += [lever.base - lever.band, lever.base + lever.band]
     if lever.lot:
-        wholes = {math.floor(end / lever.lot + HAIR) for end in ends} | {math.ceil(end / lever.lot - HAIR) for end in ends}
-        ends = [whole * lever.lot for whole in wholes]
+        lots = [end / lever.lot for end in ends]
+        ends = [whole * lever.lot for lot in lots for whole in (math.floor(lot + HAIR), math.ceil(lot - HAIR))]
     hair = HAIR * case.span(lever)
     moved = {tidy(end) for end in ends if end >= 0 and abs(end - lever.base) > hair}
     return [lever.base, *sorted(moved)]

@@ -20,7 +20,9 @@ def first(module: str) -> str:
 
 
 def ours(module: str) -> set[str]:
-    return {name.removeprefix("depin_orcha").removeprefix(".") for name in imports(module) if first(name) == "depin_orcha"}
+    return {
+        name.removeprefix("depin_orcha").removeprefix(".") for name in imports(module) if first(name) == "depin_orcha"
+    }
 
 
 def siblings(package: str) -> list[str]:
@@ -62,7 +64,19 @@ def test_only_the_entry_point_imports_the_command_line() -> None:
 
 
 def test_nothing_below_a_verb_imports_it() -> None:
-    below = {"store", "database", "schema", "asof", "net", "config", "host", "prices", "adapters", "actuators", "render"}
+    below = {
+        "store",
+        "database",
+        "schema",
+        "asof",
+        "net",
+        "config",
+        "host",
+        "prices",
+        "adapters",
+        "actuators",
+        "render",
+    }
     found = {name: sorted(ours(name) & (TOP | VERBS)) for name in modules() if first(name) in below | PURE}
     assert {name: above for name, above in found.items() if above} == {}
 
@@ -76,5 +90,7 @@ def test_click_is_never_imported() -> None:
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    silent = [str(path_of(name)) for name, tree in modules().items() if name != "__main__" and not ast.get_docstring(tree)]
+    silent = [
+        str(path_of(name)) for name, tree in modules().items() if name != "__main__" and not ast.get_docstring(tree)
+    ]
     assert silent == []

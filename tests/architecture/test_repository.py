@@ -11,8 +11,8 @@ import pytest
 
 from architecture.source import ROOT
 
-UNFINISHED = ("TO" "DO", "FIX" "ME", "XX" "X", "Not" "ImplementedError")
-PRIVATE = ("../" "shared", "/wor" "k/", "pypi." "org", "registry." "npmjs", "pythonhosted." "org", "deb.debian." "org")
+UNFINISHED = ("TODO", "FIXME", "XXX", "NotImplementedError")
+PRIVATE = ("../shared", "/work/", "pypi.org", "registry.npmjs", "pythonhosted.org", "deb.debian.org")
 README_LINES = 150
 
 
@@ -42,7 +42,9 @@ def test_readme_is_short() -> None:
 
 
 def test_scripts_can_be_run() -> None:
-    programs = [path for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"] if path.is_file() and not path.suffix]
+    programs = [
+        path for path in [*(ROOT / "scripts").iterdir(), ROOT / ".ci" / "run"] if path.is_file() and not path.suffix
+    ]
     assert programs
     assert [path.name for path in programs if not os.access(path, os.X_OK)] == []
 

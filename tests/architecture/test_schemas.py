@@ -72,7 +72,7 @@ def test_failed_verb_says_why(verb: str) -> None:
 def test_fields_may_be_added() -> None:
     document = envelope("import", "success", {"added": 3, "unchanged": 0, "later": "new"}, []) | {"also": 1}
     Draft202012Validator(SCHEMAS["import"]).validate(document)
-    assert "additionalProperties\": false" not in json.dumps([SCHEMAS[verb] for verb in ENVELOPES])
+    assert 'additionalProperties": false' not in json.dumps([SCHEMAS[verb] for verb in ENVELOPES])
 
 
 def test_status_schema_holds_run_and_demo_too() -> None:
@@ -91,6 +91,11 @@ def test_problem_schema_takes_the_contracts_example_and_refuses_unknown_keys() -
     validator = Draft202012Validator(SCHEMAS["problem"])
     validator.validate(problem())
     validator.validate(problem(usd_per_unit_hour=[0.01, 0.02], current_units=None))
-    for wrong in (problem(max_untis=8), problem(current_units=-1), problem(uses_per_unit={"cores": 1}), problem(choices=[])):
+    for wrong in (
+        problem(max_untis=8),
+        problem(current_units=-1),
+        problem(uses_per_unit={"cores": 1}),
+        problem(choices=[]),
+    ):
         with pytest.raises(ValidationError):
             validator.validate(wrong)

@@ -54,9 +54,7 @@ class LoopbackNamespace:
         """The result of the function, run in a thread of this process that is inside; sockets it makes stay inside."""
         return self._inside.submit(function, *args, **kwargs).result()
 
-    def popen(
-        self, argv: Sequence[str | Path], env: Mapping[str, str], output: IO[bytes]
-    ) -> subprocess.Popen[bytes]:
+    def popen(self, argv: Sequence[str | Path], env: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
         """A program started inside; its pid is the program's own."""
         return subprocess.Popen(
             ["nsenter", f"--net={self._path}", *argv],

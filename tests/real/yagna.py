@@ -70,9 +70,7 @@ class Yagna:
 
     def __enter__(self) -> Yagna:
         with self._log.open("wb") as log:
-            self._daemon = self._space.popen(
-                [self._binary, "service", "run", "--disable-metrics-push"], self._env, log
-            )
+            self._daemon = self._space.popen([self._binary, "service", "run", "--disable-metrics-push"], self._env, log)
         try:
             self._wait_until_ready()
             made = self._space.run([self._binary, "app-key", "create", "depin-orcha"], self._env)

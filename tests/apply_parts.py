@@ -1,0 +1,115 @@
+"""What the tests of applying share: a journal in memory, targets, and a machine made of files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from unix_engine import UnixEngine
+
+from depin_orcha.actuators import Target, actuators
+from depin_orcha.adapters import NodeOptions
+from depin_orcha.outside import Outside
+from depin_orcha.types import Resource
+
+if TYPE_CHECKING:
+    from depin_orcha.types import Action, ActionState
+
+ID = "c0ffee" + "0" * 58
+HOST_MEMORY = 8 * 2**30
+FOLDER = f"/sys/fs/cgroup/docker/{ID}"
+CPU = Resource.CPU_CORES
+BACKENDS = actuators()
+
+
+class MemoryJournal:
+    """Keeps what a journal is told, in order."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[int, str]] = []
+        self.details: dict[int, str] = {}
+
+    def running(self, seq: int) -> None:
+        self.entries.append((seq, "running"))
+
+    def finish(self, seq: int, state: ActionState, detail: str) -> None:
+        self.entries.append((seq, str(state)))
+        self.details[seq] = detail
+
+
+class ProviderOptions(NodeOptions):
+    provider_command: tuple[str, ...] = ("ya-provider",)
+
+
+def golem_target(node: str = "golem_1", *, cpu_count: int = 8, socket: str = "/none", **options: Any) -> Target:
+    return Target(node, ProviderOptions(protocol="golem", apply=True, **options), cpu_count, socket)
+
+
+class FolderMachine(Outside):
+    """The outside world, but for the kernel's files, which are below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def text(self, path: str) -> str | None:
+        return super().text(f"{self.root}{path}")
+
+    def write(self, path: str, content: str) -> None:
+        file = Path(f"{self.root}{path}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+
+class FakeEngine:
+    """A small engine with one container on a machine of four CPUs; how it treats an update is up to a test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.machine = FolderMachine(folder / "root")
+        self.server = UnixEngine(folder / "s", self._answer)
+        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "Memory": 0, "MemorySwap": 0}
+        self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
+        self.running = True
+        self.on_update = self.obey
+        self.machine.write("/proc/77/cgroup", f"0::/docker/{ID}\n")
+        self.machine.write("/proc/self/mountinfo", "30 20 0:20 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+        self.machine.write(f"{FOLDER}/cgroup.controllers", "cpu memory\n")
+        self.machine.write(f"{FOLDER}/memory.max", "max\n")
+        self.machine.write(f"{FOLDER}/memory.current", f"{100 * 2**20}\n")
+        self.machine.write(f"{FOLDER}/memory.stat", "inactive_file 0\n")
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.machine.__exit__()
+        self.server.__exit__()
+
+    def target(self) -> Target:
+        return golem_target(socket=self.server.socket, runtime="docker", container="golem")
+
+    def cpu_action(self, cores: float = 1.0) -> Action:
+        """What would limit the container to so many cores now."""
+        docker = BACKENDS["docker"]
+        return docker.actions(self.target(), docker.read(self.target(), self.machine), {CPU: cores}, "plan 1")[0]
+
+    def obey(self, body: dict[str, int]) -> tuple[int, Any]:
+        self.host.update(body)
+        self.enforce(body["NanoCpus"] / 1e9)
+        return 200, {"Warnings": []}
+
+    def enforce(self, cores: float) -> None:
+        self.machine.write(f"{FOLDER}/cpu.max", f"{round(cores * 100000)} 100000\n")
+
+    def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if path == "/version":
+            return 200, self.api
+        if path == "/info":
+            return 200, {"NCPU": 4, "MemTotal": HOST_MEMORY}
+        if path in ("/containers/golem/json", f"/containers/{ID}/json"):
+            state = {"Running": self.running, "Pid": 77 if self.running else 0, "StartedAt": "2026-11-22T21:58:59.1Z"}
+            return 200, {"Id": ID, "Name": "/golem", "State": state, "HostConfig": self.host}
+        if path == f"/containers/{ID}/update" and method == "POST":
+            return self.on_update(body)
+        return 404, {"message": f"No such container: {path.split('/')[2]}"}

@@ -1,0 +1,203 @@
+"""What counts as done, what is taken back, and how an interrupted action ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from apply_parts import BACKENDS, CPU, FOLDER, ID, FakeEngine, MemoryJournal
+
+from depin_orcha.actuators import Reading, from_json, to_json
+from depin_orcha.actuators.docker import Actuator
+from depin_orcha.errors import ActuatorError, FailureKind
+from depin_orcha.execute import execute, recover
+from depin_orcha.types import Action, ActionState, RunCommand
+
+
+@pytest.fixture
+def engine(tmp_path):
+    with FakeEngine(tmp_path) as made:
+        yield made
+
+
+def run(actions, engine, journal=None):
+    journal = journal or MemoryJournal()
+    return execute(dict(enumerate(actions, 1)), journal, BACKENDS, engine.machine, verify_timeout_s=0.1)
+
+
+def test_done_is_what_the_kernel_says_and_the_journal_knew_before(engine):
+    action = engine.cpu_action()
+    journal = MemoryJournal()
+    journal.running = lambda seq: journal.entries.append((seq, f"running, {len(engine.server.writes)} writes"))
+    (outcome,) = run([action], engine, journal)
+    assert (outcome.state, outcome.changed, outcome.failure) == (ActionState.DONE, True, None)
+    assert outcome.detail == f"{FOLDER}/cpu.max = 100000 100000"
+    assert journal.entries == [(1, "running, 0 writes"), (1, "done")]
+    assert (
+        BACKENDS["docker"].actions(
+            engine.target(), BACKENDS["docker"].read(engine.target(), engine.machine), {CPU: 1}, ""
+        )
+        == []
+    )
+
+
+def test_an_engine_that_accepts_and_does_nothing_is_found_out(engine):
+    action = engine.cpu_action()
+
+    def lie(body):
+        engine.host.update(body)
+        return 200, {"Warnings": []}
+
+    engine.on_update = lie
+    (outcome,) = run([action], engine)
+    assert (outcome.state, outcome.changed) == (ActionState.FAILED, False)
+    assert "accepted, but not in force" in outcome.detail
+    assert outcome.failure is not None
+    assert [body for _, _, body in engine.server.writes] == [{"NanoCpus": 1_000_000_000}] * 2, (
+        "one retry, nothing to undo"
+    )
+
+
+def test_a_wrong_value_is_tried_again_and_then_put_back(engine):
+    engine.enforce(3)
+    engine.host["NanoCpus"] = 3_000_000_000
+    action = engine.cpu_action()
+
+    def garble(body):
+        engine.enforce(2 if body["NanoCpus"] == 1_000_000_000 else body["NanoCpus"] / 1e9)
+        return 200, {}
+
+    engine.on_update = garble
+    journal = MemoryJournal()
+    (outcome,) = run([action], engine, journal)
+    assert (outcome.state, outcome.changed) == (ActionState.UNDONE, False)
+    assert [body["NanoCpus"] for _, _, body in engine.server.writes] == [1_000_000_000, 1_000_000_000, 3_000_000_000]
+    assert journal.entries == [(1, "running"), (1, "undone")]
+
+
+def test_what_cannot_be_put_back_needs_attention_and_says_how(engine):
+    action = engine.cpu_action()
+
+    def stuck(_):
+        engine.enforce(2)
+        return 500, {"message": "runc did not terminate"}
+
+    engine.on_update = stuck
+    (outcome,) = run([action], engine)
+    assert (outcome.state, outcome.changed) == (ActionState.FAILED, True)
+    assert "needs attention" in outcome.detail
+    assert outcome.failure is not None
+    assert outcome.failure.hint == f"put it back by hand: docker -H unix://{engine.server.socket} update --cpus 4 golem"
+
+
+def test_a_value_that_arrived_although_the_engine_complained_is_done(engine):
+    action = engine.cpu_action()
+
+    def complain(body):
+        engine.obey(body)
+        return 500, {"message": "context deadline exceeded"}
+
+    engine.on_update = complain
+    (outcome,) = run([action], engine)
+    assert outcome.state is ActionState.DONE
+    assert len(engine.server.writes) == 1
+
+
+def test_a_conflict_is_not_tried_twice(engine):
+    action = engine.cpu_action()
+    engine.on_update = lambda _: (409, {"message": "Conflicting options"})
+    (outcome,) = run([action], engine)
+    assert (outcome.state, outcome.changed) == (ActionState.FAILED, False)
+    assert len(engine.server.writes) == 1
+    assert outcome.failure is not None
+    assert outcome.failure.kind is FailureKind.DATA
+
+
+def test_a_container_that_went_away_leaves_nothing_to_put_back(engine):
+    action = engine.cpu_action()
+    engine.on_update = lambda _: (404, {"message": f"No such container: {ID}"})
+    gone = replace(action, target={**action.target, "id": "gone"})
+    (outcome,) = run([gone], engine)
+    assert (outcome.state, outcome.changed) == (ActionState.FAILED, False)
+    assert "No such container" in outcome.detail
+
+
+def test_a_failed_step_takes_its_node_back_in_reverse_and_leaves_the_others_alone(engine, tmp_path):
+    notes = tmp_path / "notes"
+
+    def note(node, word):
+        call = RunCommand(("sh", "-c", f"echo {word} >> {notes}"))
+        return Action(
+            node,
+            "note",
+            "",
+            {"last": "-"},
+            {"last": word},
+            call,
+            RunCommand(("sh", "-c", f"echo no-{word} >> {notes}")),
+        )
+
+    class Notes(Actuator):
+        def read_back(self, action, reader, since_s=None):  # noqa: ARG002
+            last = notes.read_text().splitlines()[-1]
+            return Reading({"last": "-" if last.startswith("no-") else last}, last)
+
+    failing = engine.cpu_action()
+    engine.on_update = lambda _: (500, {"message": "no"})
+    actions = [note("golem_1", "a"), note("golem_1", "b"), failing, note("golem_1", "c"), note("golem_2", "d")]
+    journal = MemoryJournal()
+    outcomes = execute(dict(enumerate(actions, 1)), journal, {**BACKENDS, "note": Notes()}, engine.machine, 0.1)
+    assert [str(outcome.state) for outcome in outcomes] == ["undone", "undone", "failed", "skipped", "done"]
+    assert notes.read_text().split() == ["a", "b", "no-b", "no-a", "d"]
+    assert [outcome.seq for outcome in outcomes] == [1, 2, 3, 4, 5]
+    assert journal.entries[-4:] == [(1, "undone"), (4, "skipped"), (5, "running"), (5, "done")]
+
+
+@pytest.mark.parametrize(
+    ("cores", "state", "word"),
+    [
+        (1, ActionState.DONE, "in force"),
+        (4, ActionState.FAILED, "before anything changed"),
+        (2, ActionState.FAILED, "needs attention"),
+    ],
+)
+def test_an_interrupted_action_ends_as_what_is_in_force(engine, cores, state, word):
+    action = from_json(to_json(engine.cpu_action()))
+    engine.enforce(cores)
+    journal = MemoryJournal()
+    (outcome,) = recover({7: action}, journal, BACKENDS, engine.machine, 0.1)
+    assert (outcome.state, outcome.failure is not None) == (state, word == "needs attention")
+    assert word in journal.details[7]
+    assert engine.server.writes == []
+
+
+def test_what_cannot_be_read_stays_running_and_what_is_gone_ends(engine):
+    action = engine.cpu_action()
+    journal = MemoryJournal()
+    lost = replace(action, target={**action.target, "socket": "/nowhere"})
+    gone = replace(action, target={**action.target, "id": "gone"})
+    outcomes = recover({1: lost, 2: gone}, journal, BACKENDS, engine.machine, 0.1)
+    assert [outcome.state for outcome in outcomes] == [ActionState.RUNNING, ActionState.FAILED]
+    assert journal.entries == [(2, "failed")]
+
+
+def test_release_puts_back_what_the_owner_had(engine):
+    engine.enforce(3)
+    engine.host["NanoCpus"] = 3_000_000_000
+    done = [engine.cpu_action(1.0)]
+    run(done, engine)
+    done.append(engine.cpu_action(2.0))
+    run(done[1:], engine)
+    backend, where = BACKENDS["docker"], engine.target()
+    (back,) = backend.release(where, backend.read(where, engine.machine), done)
+    assert (back.before, back.after) == ({"cpu_cores": 2}, {"cpu_cores": 3})
+    (outcome,) = run([back], engine)
+    assert outcome.state is ActionState.DONE
+    assert backend.release(where, backend.read(where, engine.machine), [*done, back]) == []
+    strangers = [replace(one, target={**one.target, "id": "other"}) for one in done]
+    assert backend.release(where, backend.read(where, engine.machine), strangers) == [], (
+        "a new container was never ours"
+    )
+    engine.running = False
+    with pytest.raises(ActuatorError, match="is stopped"):
+        backend.release(where, backend.read(where, engine.machine), done)

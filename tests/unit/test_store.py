@@ -1,0 +1,153 @@
+"""The ledger in a real file: resets, rollovers, late and voided documents, duplicates, and what was known when."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from ledger_parts import add, at, counter, ledger, opened, snapshot
+
+from depin_orcha import database
+from depin_orcha.asof import AsOf
+from depin_orcha.errors import DataError, LockHeld, NotPermitted
+from depin_orcha.types import EarningsSample, Price, SampleKind, VoidedSample
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "orcha.db"
+
+
+def test_the_same_reading_twice_adds_nothing(path: Path) -> None:
+    with opened(path) as store:
+        for _ in range(2):
+            add(store, snapshot("2026-11-22T10:00", counter("2026-11-22T10:00", "1")))
+            add(store, snapshot("2026-11-22T10:15", counter("2026-11-22T10:15", "1.5")))
+        assert ledger(store, "2026-11-22T11:00") == {"11-22T10": Decimal("0.5")}
+
+
+def test_a_month_rolls_over_without_losing_or_doubling(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-10-31T23:52", counter("2026-10-31T23:52", "8.40", "2026-10")))
+        after = [counter("2026-11-01T00:07", "8.52", "2026-10"), counter("2026-11-01T00:07", "0.13", "2026-11")]
+        add(store, snapshot("2026-11-01T00:07", *after))
+        assert ledger(store, "2026-11-01T01:00") == {"10-31T23": Decimal("0.12"), "11-01T00": Decimal("0.13")}
+
+
+def test_a_late_statement_of_the_closed_month_is_added_once(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-10-31T23:52", counter("2026-10-31T23:52", "8.40", "2026-10")))
+        for when, closed, running in (("00:07", "8.52", "0.13"), ("00:22", "8.52", "0.20"), ("09:00", "8.60", "0.20")):
+            both = [counter(f"2026-11-01T{when}", closed, "2026-10"), counter(f"2026-11-01T{when}", running)]
+            add(store, snapshot(f"2026-11-01T{when}", *both))
+        total = sum(ledger(store, "2026-11-02T00:00").values())
+        assert total == Decimal("0.20") + Decimal("0.20")
+
+
+def test_a_whole_month_missed_is_booked_from_its_statement(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-10-31T12:00", counter("2026-10-31T12:00", "8", "2026-10")))
+        late = [counter("2026-12-05T00:00", "9", "2026-11"), counter("2026-12-05T00:00", "1", "2026-12")]
+        add(store, snapshot("2026-12-05T00:00", *late))
+        assert sum(ledger(store, "2026-12-06T00:00").values()) == 10
+
+
+def test_a_late_document_between_two_is_split_where_it_belongs(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-11-22T13:00", counter("2026-11-22T10:00", "0", "a"), counter("2026-11-22T12:00", "2", "a")))
+        assert ledger(store, "2026-11-22T13:00") == {"11-22T10": Decimal(1), "11-22T11": Decimal(1)}
+        add(store, snapshot("2026-11-22T13:15", counter("2026-11-22T11:00", "2", "a")))
+        assert ledger(store, "2026-11-22T13:15") == {"11-22T10": Decimal(2), "11-22T11": Decimal(0)}
+        assert ledger(store, "2026-11-22T13:00") == {"11-22T10": Decimal(1), "11-22T11": Decimal(1)}
+
+
+def test_a_voided_document_is_taken_back_from_its_own_hours(path: Path) -> None:
+    notes = [counter("2026-11-22T10:00", "0", "a"), counter("2026-11-22T10:30", "2", "a")]
+    void = VoidedSample(at("2026-11-22T10:30"), "USD", SampleKind.COUNTER, "a", "sat")
+    with opened(path) as store:
+        add(store, snapshot("2026-11-22T11:00", *notes))
+        for when in ("2026-11-22T12:00", "2026-11-22T13:00"):
+            add(store, snapshot(when, voided=(void,)))
+        assert ledger(store, "2026-11-22T11:30") == {"11-22T10": Decimal(2)}
+        assert ledger(store, "2026-11-22T14:00") == {"11-22T10": Decimal(0)}
+
+
+def test_a_complete_ledger_knows_its_zeros_and_a_gap_does_not(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-11-22T12:30", complete_since="2026-11-22T10:00"))
+        add(store, snapshot("2026-11-22T20:30"))
+        assert set(ledger(store, "2026-11-22T21:00")) == {"11-22T10", "11-22T11", "11-22T12"}
+
+
+def test_an_hour_is_valued_once(path: Path) -> None:
+    hour = at("2026-11-22T10:00")
+    with opened(path) as store:
+        event = EarningsSample(hour, Decimal(2), "GLM", SampleKind.EVENT, "", "i")
+        add(store, snapshot("2026-11-22T11:00", event), "GLM")
+        for usd, learned in (("0.2", "2026-11-22T11:15"), ("0.9", "2026-11-22T12:15")):
+            store.value_hours([("GLM", hour, Price("GLM", Decimal(usd), "test", hour))], at(learned))
+        [before] = AsOf(store.connection, at("2026-11-22T11:00")).hours()
+        [after] = AsOf(store.connection, at("2026-11-23T00:00")).hours()
+        assert before.price is None
+        assert after.price is not None
+        assert after.price.usd_per_unit == Decimal("0.2")
+
+
+def test_a_thousand_amounts_of_eighteen_decimals_add_up(path: Path) -> None:
+    amounts = [Decimal("0.012345678901234567") * n for n in range(1, 1001)]
+    with opened(path) as store:
+        events = [
+            EarningsSample(at("2026-11-22T10:00") + 60 * n, amount, "USD", SampleKind.EVENT, "", str(n))
+            for n, amount in enumerate(amounts)
+        ]
+        add(store, snapshot("2026-11-23T10:00", *events))
+        assert sum(ledger(store, "2026-11-23T10:00").values()) == sum(amounts)
+        view = store.connection.execute("SELECT decimal_sum(amount), decimal_sum(usd) FROM earnings_daily_usd").fetchone()
+        assert [Decimal(value) for value in view] == [sum(amounts)] * 2
+        assert sum(amounts) > 10
+
+
+def test_one_writer_at_a_time(path: Path) -> None:
+    with opened(path), pytest.raises(LockHeld), database.lock(path, 0.2):
+        pass
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("this is not a database, it is a text that is long enough to be read as a header" * 20)
+    with pytest.raises(DataError, match="damaged"):
+        database.open_for_reading(path)
+    with pytest.raises(DataError, match="damaged"), database.open_for_writing(path):
+        pass
+
+
+def test_a_database_of_another_program_is_refused(path: Path) -> None:
+    import sqlite3
+
+    path.parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE theirs (a)")
+    other.commit()
+    other.close()
+    with pytest.raises(DataError, match="some other program"), database.open_for_writing(path):
+        pass
+
+
+def test_a_newer_database_is_refused(path: Path) -> None:
+    with opened(path) as store:
+        store.connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DataError, match="newer depin-orcha"):
+        database.open_for_reading(path)
+
+
+def test_a_folder_that_cannot_be_made_is_not_permitted(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NotPermitted), database.lock(tmp_path / "file" / "orcha.db", 0):
+        pass
+
+
+def test_an_interrupted_transaction_leaves_nothing(path: Path) -> None:
+    with opened(path) as store:
+        with pytest.raises(KeyboardInterrupt), store.transaction():
+            store.add_snapshot(snapshot("2026-11-22T10:00", counter("2026-11-22T10:00", "1")), 0, "USD")
+            raise KeyboardInterrupt
+        assert store.connection.execute("SELECT count(*) FROM earnings_samples").fetchone() == (0,)
