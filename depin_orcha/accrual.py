@@ -118,8 +118,7 @@ def spread(amount: Decimal, start_s: int, end_s: int) -> dict[int, Decimal]:
     if end_s <= start_s:
         return {_hour(end_s): amount}
     seconds = {
-        hour_s: min(end_s, hour_s + HOUR_S) - max(start_s, hour_s)
-        for hour_s in range(_hour(start_s), end_s, HOUR_S)
+        hour_s: min(end_s, hour_s + HOUR_S) - max(start_s, hour_s) for hour_s in range(_hour(start_s), end_s, HOUR_S)
     }
     if len(seconds) == 1:
         return dict.fromkeys(seconds, amount)

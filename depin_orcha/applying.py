@@ -6,7 +6,7 @@ Nothing outside the state folder is written without ``execute``; what would be d
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,12 @@ def apply(job: Job, store: Store, *, execute: bool) -> Result:
     Raises ``DataError`` without a plan or with an expired one.
     """
     require_nodes(job)
-    world = _World(job, store)
+    with Outside() as outside:
+        return _apply(_World(job, store, outside), execute=execute)
+
+
+def _apply(world: _World, *, execute: bool) -> Result:
+    job = world.job
     failures = world.recover()
     plan = world.known.plan()
     if plan is None:
@@ -53,12 +58,17 @@ def apply(job: Job, store: Store, *, execute: bool) -> Result:
     for host in plan.result["hosts"]:
         if host["decision"] == "apply":
             _route_host(world, plan, host, work)
-    return world.carry_out(work, plan.plan_id, execute=execute, consent=lambda options: options.apply)
+    return world.carry_out(work, plan.plan_id, execute=execute, consent=_opted_in)
 
 
 def release(job: Job, store: Store, *, execute: bool) -> Result:
     """Everything that was ever set is back at what stood before our first write, on paused nodes too."""
-    world = _World(job, store)
+    with Outside() as outside:
+        return _release(_World(job, store, outside), execute=execute)
+
+
+def _release(world: _World, *, execute: bool) -> Result:
+    job = world.job
     work = _Work(failures=world.recover())
     for node, done in world.done().items():
         options = job.config.nodes.get(node)
@@ -72,14 +82,24 @@ def release(job: Job, store: Store, *, execute: bool) -> Result:
             work.routes[node] = Route(tuple(actuators.release(target, observed, done, world.backends)))
         except ActuatorError as error:
             work.failures.append(Failure(node, error.kind, error.message, error.hint))
-    return world.carry_out(work, None, execute=execute, consent=lambda _: True)
+    return world.carry_out(work, None, execute=execute, consent=_needs_none)
+
+
+def _opted_in(options: NodeOptions) -> bool:
+    return options.apply
+
+
+def _needs_none(options: NodeOptions) -> bool:  # noqa: ARG001 - what we set we may lift again
+    return True
 
 
 def _lost(node: str) -> Failure:
     return Failure(
-        node, FailureKind.CONFIG, f"{node} was changed once but is not in the configuration any more",
+        node,
+        FailureKind.CONFIG,
+        f"{node} was changed once but is not in the configuration any more",
         "put its section back to release it",
-    )  # fmt: skip
+    )
 
 
 def _route_host(world: _World, plan: PlanRow, host: Mapping[str, Any], work: _Work) -> None:
@@ -126,11 +146,11 @@ def _elsewhere(name: str, options: NodeOptions, grant: Mapping[Resource, float],
 class _World:
     """The machine as apply sees it: back ends that read it, and what the journal says of earlier acts."""
 
-    def __init__(self, job: Job, store: Store) -> None:
+    def __init__(self, job: Job, store: Store, outside: Outside) -> None:
         self.job = job
         self.store = store
         self.known = AsOf(store.connection, job.now_s)
-        self.outside = Outside()
+        self.outside = outside
         self.backends = actuators.actuators(self._offers)
         self._pauses = {pause.node for pause in self.known.pauses()}
 
@@ -192,7 +212,9 @@ class _World:
     def _verify_s(self) -> float:
         return self.job.config.settings.apply.verify_timeout_s
 
-    def carry_out(self, work: _Work, plan_id: str | None, *, execute: bool, consent: Any) -> Result:
+    def carry_out(
+        self, work: _Work, plan_id: str | None, *, execute: bool, consent: Callable[[NodeOptions], bool]
+    ) -> Result:
         """Run the routes of nodes with consent, or only list them; returns the document of ``apply``."""
         documents: list[dict[str, Any]] = []
         to_run: dict[int, Action] = {}
@@ -223,7 +245,7 @@ class _World:
         self.store.connection.execute("PRAGMA synchronous = FULL")
         with self.store.transaction():
             rows = {
-                seq: self.store.add_action(plan_id, seq, action.node, action.kind, actuators.to_json(action), self.job.now_s)
+                seq: self.store.add_action(plan_id, seq, action, actuators.to_json(action), self.job.now_s)
                 for seq, action in actions.items()
             }
         return execute(actions, _Journal(self.store, rows, self.job), self.backends, self.outside, self._verify_s)

@@ -144,7 +144,10 @@ class AsOf:
             f"WHERE node = ? AND learned_s <= ? {condition}ORDER BY observed_s DESC LIMIT 1",
             (node, self.now_s),
         ).fetchone()
-        return HealthRow(*row[:4], json.loads(row[4]), json.loads(row[5])) if row else None
+        if row is None:
+            return None
+        observed_s, status, reason, failure_kind, details, limits = row
+        return HealthRow(observed_s, status, reason, failure_kind, json.loads(details), json.loads(limits))
 
     def details_history(self, node: str, since_s: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """(observed, details) of a node's successful readings from ``since_s`` on, oldest first."""
@@ -216,7 +219,10 @@ class AsOf:
             "WHERE made_s <= ? ORDER BY made_s DESC, rowid DESC LIMIT 1",
             (self.now_s,),
         ).fetchone()
-        return PlanRow(*row[:6], json.loads(row[6]), json.loads(row[7])) if row else None
+        if row is None:
+            return None
+        plan_id, made_s, expires_s, status, decision, reason, problem, result = row
+        return PlanRow(plan_id, made_s, expires_s, status, decision, reason, json.loads(problem), json.loads(result))
 
     def runs(self) -> dict[str, tuple[int, int | None, int | None]]:
         """Command -> (started, finished, exit code) of its latest run; an end after now is not known yet."""
@@ -225,10 +231,11 @@ class AsOf:
             "GROUP BY command ORDER BY command",
             (self.now_s,),
         )
-        return {
-            row[0]: (row[1], *((row[2], row[3]) if row[2] is not None and row[2] <= self.now_s else (None, None)))
-            for row in rows
-        }
+        latest: dict[str, tuple[int, int | None, int | None]] = {}
+        for command, started_s, finished_s, code, _ in rows:
+            ended = finished_s is not None and finished_s <= self.now_s
+            latest[command] = (started_s, finished_s, code) if ended else (started_s, None, None)
+        return latest
 
     def pauses(self) -> list[Pause]:
         """Pauses in force."""

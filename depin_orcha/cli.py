@@ -13,6 +13,8 @@ from .errors import ExitCode, UsageError
 from .shell import Output, Shared, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .cycle import Job, Result, Verb
 
 app = typer.Typer(
@@ -30,7 +32,7 @@ _LOOK_CODES = "0, 1, 2, 65 data, 77 not permitted, 78 configuration"
 
 Yes = Annotated[bool, typer.Option("--yes", help="Really do it; without this nothing is changed.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done; wins over --yes.")]
-Input = Annotated[str | None, typer.Option("--input", metavar="FILE|-", help="Work on this document, without a database.")]
+Input = Annotated[str | None, typer.Option("--input", metavar="FILE|-", help="Work on this document; no database.")]
 
 
 class Span(StrEnum):
@@ -62,7 +64,7 @@ def main() -> None:
     app()
 
 
-def _version(value: bool) -> None:  # noqa: FBT001
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"depin-orcha {__version__}")
         raise typer.Exit
@@ -96,11 +98,16 @@ def _job(shared: Shared) -> Job:
     )
 
 
-def _output(result: Result, show: Any) -> Output:
+def _output(result: Result, table: Callable[[Any, Any], None]) -> Output:
+    def show(console: Any) -> None:
+        table(console, result.data)
+
     return Output(result.data, result.failures, result.exit_code, result.warnings, show)
 
 
-@verb(app, "collect", at=True, locking=True, codes=f"{_CYCLE_CODES}, 69 no node answered", example="depin-orcha collect")
+@verb(
+    app, "collect", at=True, locking=True, codes=f"{_CYCLE_CODES}, 69 no node answered", example="depin-orcha collect"
+)
 def collect(shared: Shared) -> Output:
     """Read earnings, usage and health of every node, and token prices, and store them."""
     from .collect import collect as read_all
@@ -108,7 +115,7 @@ def collect(shared: Shared) -> Output:
     from .render import tables
 
     result = single(_job(shared), "collect", read_all)
-    return _output(result, lambda console: tables.collect(console, result.data))
+    return _output(result, tables.collect)
 
 
 @verb(app, "forecast", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha forecast --horizon 48")
@@ -117,7 +124,7 @@ def forecast(
     horizon: Annotated[int | None, typer.Option(min=1, help="Hours ahead, up to 168; bins with --input.")] = None,
     input_file: Input = None,
     freq: Annotated[str, typer.Option(help="Bin of a CSV: 15min, 30min, 1h or 1d.")] = "1h",
-    levels: Annotated[str, typer.Option(help="Levels of the bands with --input, in percent.")] = "80,95",
+    levels: Annotated[str | None, typer.Option(help="Levels of the bands with --input, in percent: 80,95.")] = None,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
     from .render import tables
@@ -126,7 +133,7 @@ def forecast(
         from .standalone import forecast_document
 
         result = forecast_document(input_file, horizon, freq, levels)
-        return _output(result, lambda console: tables.forecast_series(console, result.data))
+        return _output(result, tables.forecast_series)
     from .cycle import single
     from .planning import forecast as plan_ahead
 
@@ -134,10 +141,12 @@ def forecast(
         raise UsageError(f"--horizon {horizon} is too far ahead", "from the database up to 168 hours can be forecast")
     job = _job(shared)
     result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon))
-    return _output(result, lambda console: tables.forecast(console, result.data))
+    return _output(result, tables.forecast)
 
 
-@verb(app, "optimize", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha optimize --json | jq .data.reason")
+@verb(
+    app, "optimize", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha optimize --json | jq .data.reason"
+)
 def optimize(
     shared: Shared,
     model: Annotated[Model | None, typer.Option(help="Model to solve, instead of the configured one.")] = None,
@@ -157,12 +166,12 @@ def optimize(
             text, code = optimize_lines(input_file, model)
             return Output(None, exit_code=code, raw=text)
         result = optimize_document(input_file, model)
-        return _output(result, lambda console: tables.optimize(console, result.data))
+        return _output(result, tables.optimize)
     from .cycle import single
     from .planning import optimize as decide
 
     result = single(_job(shared), "optimize", lambda job, store: decide(job, store, model))
-    return _output(result, lambda console: tables.optimize(console, result.data))
+    return _output(result, tables.optimize)
 
 
 @verb(app, "apply", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha apply --yes")
@@ -180,17 +189,23 @@ def apply(
 
     execute = yes and not dry_run
     job = _job(shared)
-    step: Verb = (lambda job, store: lift(job, store, execute=execute)) if release else (
-        lambda job, store: carry_out(job, store, execute=execute)
+    step: Verb = (
+        (lambda job, store: lift(job, store, execute=execute))
+        if release
+        else (lambda job, store: carry_out(job, store, execute=execute))
     )
     result = single(job, "apply", step)
-    return _output(result, lambda console: tables.apply(console, result.data))
+    return _output(result, tables.apply)
 
 
 @verb(
-    app, "run", at=True, locking=True, codes=f"{_CYCLE_CODES}, 69 no node answered",
+    app,
+    "run",
+    at=True,
+    locking=True,
+    codes=f"{_CYCLE_CODES}, 69 no node answered",
     example="depin-orcha run --yes -q --wait 60",
-)  # fmt: skip
+)
 def run(
     shared: Shared,
     yes: Yes = False,
@@ -211,7 +226,7 @@ def run(
         verbs["apply"] = lambda job, store: carry_out(job, store, execute=execute)
     result = chain(_job(shared), verbs)
     result.data["status"] = status_data(shared)
-    return _output(result, lambda console: tables.run(console, result.data))
+    return _output(result, tables.run)
 
 
 @verb(app, "status", at=True, codes=_LOOK_CODES, example="depin-orcha status --json | jq .data.totals")
@@ -232,17 +247,15 @@ def status_data(shared: Shared) -> dict[str, Any]:
     from . import status as view
     from .asof import AsOf
     from .database import open_for_reading
-    from .paths import configured_nodes, database_path, read_config
+    from .paths import database_path, read_config
+    from .roster import check_names, configured_nodes
 
     path, text = read_config(shared.config)
     connection = open_for_reading(database_path(shared.db))
     try:
         known = AsOf(connection, shared.now_s()) if connection else None
         nodes, max_age_s = configured_nodes(path, text, known)
-        names = {node.name for node in nodes} | ({node.name for node in known.nodes()} if known else set())
-        for name in shared.node:
-            if name not in names:
-                raise UsageError(f"there is no node {name!r}", f"known nodes: {', '.join(sorted(names)) or 'none'}")
+        check_names(shared.node, [node.name for node in nodes], known)
         only = frozenset(shared.node)
         if known is None:
             return view.empty_view([node for node in nodes if not only or node.name in only])
@@ -262,35 +275,39 @@ def history(
     from .asof import AsOf
     from .database import open_for_reading
     from .ledger import history as rows_of
-    from .paths import configured_nodes, database_path, read_config
+    from .paths import database_path, read_config
     from .render import tables
+    from .roster import check_names, configured_nodes
 
     connection = open_for_reading(database_path(shared.db))
     known = AsOf(connection, shared.now_s()) if connection else None
     nodes, _ = configured_nodes(*read_config(shared.config), known)
-    names = {node.name for node in nodes} | ({node.name for node in known.nodes()} if known else set())
-    for name in shared.node:
-        if name not in names:
-            raise UsageError(f"there is no node {name!r}", f"known nodes: {', '.join(sorted(names)) or 'none'}")
+    check_names(shared.node, [node.name for node in nodes], known)
     rows = rows_of(known, by, group, frozenset(shared.node)) if known else []
-    return Output({"rows": rows}, show=lambda console: tables.history(console, rows, by))
+
+    def show(console: Any) -> None:
+        tables.history(console, rows, by)
+
+    return Output({"rows": rows}, show=show)
 
 
 @verb(app, "import", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha import earnings.csv")
-def import_file(shared: Shared, file: Annotated[Path, typer.Argument(help="CSV: node,start,end,currency,amount")]) -> Output:
+def import_file(
+    shared: Shared, file: Annotated[Path, typer.Argument(help="CSV: node,start,end,currency,amount.")]
+) -> Output:
     """Bring earnings from before: all rows of a CSV file, or none."""
     from .cycle import single
     from .ledger import import_csv
     from .render import tables
 
     result = single(_job(shared), "import", lambda job, store: import_csv(job, store, file))
-    return _output(result, lambda console: tables.imported(console, result.data))
+    return _output(result, tables.imported)
 
 
 @verb(app, "pause", locking=True, codes=_CYCLE_CODES, example="depin-orcha pause --for 4h --node golem_1")
 def pause(
     shared: Shared,
-    span: Annotated[str | None, typer.Option("--for", metavar="4h", help="How long: 30m, 4h, 2d. Until resumed if left out.")] = None,
+    span: Annotated[str | None, typer.Option("--for", metavar="4h", help="30m, 4h, 2d; else until resumed.")] = None,
     node: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this node; may be repeated.")] = None,
 ) -> Output:
     """Collect on, but act on nothing until `resume`."""
@@ -299,7 +316,7 @@ def pause(
     from .render import tables
 
     result = single(_job_for(shared, node), "pause", lambda job, store: hold_still(job, store, span))
-    return _output(result, lambda console: tables.pauses(console, result.data))
+    return _output(result, tables.pauses)
 
 
 @verb(app, "resume", locking=True, codes=_CYCLE_CODES, example="depin-orcha resume")
@@ -313,7 +330,7 @@ def resume(
     from .render import tables
 
     result = single(_job_for(shared, node), "resume", go_on)
-    return _output(result, lambda console: tables.pauses(console, result.data))
+    return _output(result, tables.pauses)
 
 
 def _job_for(shared: Shared, node: list[str] | None) -> Job:
@@ -325,7 +342,7 @@ def _job_for(shared: Shared, node: list[str] | None) -> Job:
 @verb(app, "init", codes="0, 1, 2, 77 not permitted, 78 configuration", example="depin-orcha init")
 def init(
     shared: Shared,
-    force: Annotated[bool, typer.Option("--force", help="Replace a configuration that exists; it is kept as .bak.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing one; it is kept as .bak.")] = False,
 ) -> Output:
     """Write a first configuration, with the nodes that answer on this machine."""
     from .paths import config_path
@@ -333,7 +350,7 @@ def init(
     from .starter import write_config
 
     result = write_config(config_path(shared.config), force=force)
-    return _output(result, lambda console: tables.initialised(console, result.data))
+    return _output(result, tables.initialised)
 
 
 @verb(app, "demo", codes=_CYCLE_CODES, example="depin-orcha demo")
@@ -343,4 +360,4 @@ def demo(shared: Shared) -> Output:
     from .render import tables
 
     result = run_demo(shared.db)
-    return _output(result, lambda console: tables.run(console, result.data))
+    return _output(result, tables.run)

@@ -112,9 +112,11 @@ def _read(config: Config, name: str, options: NodeOptions, now_s: int, since_s: 
         return Failure(name, error.kind, error.message, error.hint)
     except Exception as error:  # noqa: BLE001 - one adapter's bug must not cost the other nodes' data
         return Failure(
-            name, FailureKind.INTERNAL, f"the {options.protocol} adapter broke: {type(error).__name__}: {error}",
+            name,
+            FailureKind.INTERNAL,
+            f"the {options.protocol} adapter broke: {type(error).__name__}: {error}",
             "please report this; --debug shows where",
-        )  # fmt: skip
+        )
     return _with_warnings(snapshot, warnings)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -29,6 +29,8 @@ NAME = re.compile(r"[a-z0-9_]+")
 
 _SECRET_KEYS = re.compile(r"token|password|.*_key|.*secret")
 _USERINFO = re.compile(r"[a-z]+://[^/@\s]+@")
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 Amounts = dict[Resource, Annotated[float, Field(ge=0)]]
 
@@ -164,7 +166,11 @@ class Settings(BaseSettings):
     """The whole configuration; ``nodes`` is validated further by the adapters' own options."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, nested_model_default_partial_update=True
+        env_prefix=ENV_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
     )
 
     raw_retention_days: Annotated[int, Field(gt=0)] = 30
@@ -185,7 +191,7 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -208,7 +214,7 @@ class Config:
 
 
 def load(path: Path | None, text: str | None) -> Config:
-    """The configuration in ``text``, read from ``path``, and the environment; raises ``ConfigError``, a line a fault."""
+    """What ``text``, read from ``path``, and the environment configure; raises ``ConfigError``, a line a fault."""
     where = str(path) if path else "the environment"
     raw = parse_toml(text or "", where)
     faults = list(_secrets_in_file(raw))
@@ -242,16 +248,15 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: not valid TOML: {error}", "compare it with config.example.toml") from error
 
 
-def with_secrets(model: Any, base: Path | None) -> tuple[Any, list[str]]:
+def with_secrets(model: _Model, base: Path | None) -> tuple[_Model, list[str]]:
     """The options with every ``<name>_file`` read into ``<name>``, and warnings about files that others can read.
 
     The environment wins over the file. Raises ``ConfigError`` for a file that cannot be read or is empty.
     """
     updates: dict[str, Any] = {}
     warnings: list[str] = []
-    for name, field in type(model).model_fields.items():
-        extra = field.json_schema_extra
-        if not (isinstance(extra, Mapping) and extra.get("secret")) or getattr(model, name) is not None:
+    for name in _secret_names(type(model)):
+        if getattr(model, name) is not None:
             continue
         file = getattr(model, f"{name}_file", None)
         if file is not None:
@@ -277,7 +282,7 @@ def _read_secret(path: Path, option: str) -> str:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigError(f"{option}: cannot read {path} ({reason})", "create it with the secret as its only line") from None
+        raise ConfigError(f"{option}: cannot read {path} ({reason})", "write the secret as its only line") from None
     if not text or any(character.isspace() for character in text):
         raise ConfigError(f"{option}: {path} does not hold exactly one word", "write the secret as its only line")
     return text
@@ -331,7 +336,12 @@ def _valid_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
         annotation = fields[part].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         current = next((one for one in candidates if hasattr(one, "model_fields")), None)
-    return [
-        name for name, field in getattr(current, "model_fields", {}).items()
-        if not (isinstance(field.json_schema_extra, Mapping) and field.json_schema_extra.get("secret"))
-    ]  # fmt: skip
+    if current is None:
+        return []
+    return [name for name in current.model_fields if name not in _secret_names(current)]
+
+
+def _secret_names(model: type[BaseModel]) -> list[str]:
+    """Fields that the file may not hold: they come from the environment or from ``<name>_file``."""
+    extras = {name: cast("Any", field.json_schema_extra) for name, field in model.model_fields.items()}
+    return [name for name, extra in extras.items() if isinstance(extra, dict) and "secret" in extra]

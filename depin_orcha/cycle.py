@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 from . import database
 from .asof import AsOf
 from .config import Config
-from .errors import ConfigError, ExitCode, Interrupted, OrchaError, UsageError
+from .errors import ConfigError, ExitCode, Interrupted, OrchaError
+from .roster import check_names
 from .store import Store
 from .types import Failure
 
@@ -51,11 +52,11 @@ Verb = Callable[[Job, Store], Result]
 
 
 @contextmanager
-def session(job: Job) -> Iterator[Store]:
+def session(job: Job) -> Generator[Store]:
     """The database, locked and open for writing."""
     with database.lock(job.database, job.wait_s), database.open_for_writing(job.database) as connection:
         store = Store(connection)
-        check_names(job, AsOf(connection, job.now_s))
+        check_names(job.only, job.config.nodes, AsOf(connection, job.now_s))
         yield store
 
 
@@ -140,14 +141,4 @@ def require_nodes(job: Job) -> None:
         raise ConfigError(
             "no node is configured" + (f" in {job.config.path}" if job.config.path else ""),
             "describe your nodes with: depin-orcha init",
-        )
-
-
-def check_names(job: Job, known: AsOf) -> None:
-    """Raises ``UsageError`` for a ``--node`` that neither the file nor the database has."""
-    names = job.config.nodes.keys() | {node.name for node in known.nodes()}
-    for name in sorted(job.only - names):
-        raise UsageError(
-            f"there is no node {name!r}, neither in the configuration nor in the database",
-            f"known nodes: {', '.join(sorted(names)) or 'none'}",
         )

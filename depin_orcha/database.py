@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -15,7 +15,7 @@ from .types import DECIMALS, decimal_text
 
 
 @contextmanager
-def lock(database: Path, wait_s: float) -> Iterator[None]:
+def lock(database: Path, wait_s: float) -> Generator[None]:
     """Hold the writers' lock of a database; the kernel frees it however the process ends.
 
     Raises ``LockHeld`` when another run still holds it after ``wait_s`` seconds.
@@ -38,7 +38,7 @@ def lock(database: Path, wait_s: float) -> Iterator[None]:
 
 
 @contextmanager
-def open_for_writing(path: Path) -> Iterator[sqlite3.Connection]:
+def open_for_writing(path: Path) -> Generator[sqlite3.Connection]:
     """The database at ``path``, created or brought up to date first; call it under :func:`lock`.
 
     Raises ``DataError`` for a corrupt, foreign or newer file, ``NotPermitted`` where it cannot be written.
@@ -156,14 +156,16 @@ def _backup_before_migration(connection: sqlite3.Connection, path: Path) -> None
 
 
 @contextmanager
-def friendly(path: Path) -> Iterator[None]:
+def friendly(path: Path) -> Generator[None]:
     """Turn what the operating system and SQLite raise inside into one clear sentence."""
     try:
         yield
     except PermissionError as error:
-        raise NotPermitted(f"cannot write {error.filename or path}", "use --db, or run as the user who owns it") from error
+        where = error.filename or path
+        raise NotPermitted(f"cannot write {where}", "use --db, or run as the user who owns it") from error
     except (FileExistsError, NotADirectoryError) as error:
-        raise NotPermitted(f"{error.filename} is in the way of the folder of {path}", "name another file with --db") from error
+        message = f"{error.filename} is in the way of the folder of {path}"
+        raise NotPermitted(message, "name another file with --db") from error
     except sqlite3.OperationalError as error:
         raise _operational(error, path) from error
     except sqlite3.DatabaseError as error:

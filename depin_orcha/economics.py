@@ -91,9 +91,12 @@ def yield_curve(usd_by_hour: Mapping[int, float], history: Sequence[Terms]) -> Y
     if len(enough) < 2 or now.units not in {one.units for one in enough}:
         mean = fmean(usd_by_hour.values()) if usd_by_hour else 0.0
         return Yield(
-            enough, mean / now.units, (), "none",
+            enough,
+            mean / now.units,
+            (),
+            "none",
             "its grant never varied long enough on the present terms to show what another one would earn",
-        )  # fmt: skip
+        )
     slope, segments = _concave(enough)
     return Yield(enough, slope, segments, "measured", _tried_text(enough))
 
@@ -165,7 +168,7 @@ class NodeFacts:
     hours_since_change: float | None
     changes_last_day: int
     restart_loss_hours: float
-    running_usd_per_unit_hour: float
+    running_usd_per_unit_hour: float | None
     keep_reason: str | None
     disk: str | None = None
 
@@ -231,7 +234,7 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
         "integer": node.integer and not frozen,
         "step_units": 0.0 if frozen else node.step_units,
         "usd_per_unit_hour": usd_per_unit_hour,
-        "running_usd_per_unit_hour": node.running_usd_per_unit_hour,
+        "running_usd_per_unit_hour": node.running_usd_per_unit_hour or 0.0,
         "restart_loss_hours": node.restart_loss_hours,
         "min_dwell_h": gate.min_dwell_h,
         "hours_since_change": node.hours_since_change,
@@ -239,9 +242,7 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
         "evidence": evidence,
     }
     if curve.segments:
-        document["segments"] = [
-            {"width_units": width, "relative": relative} for width, relative in curve.segments
-        ]
+        document["segments"] = [{"width_units": width, "relative": relative} for width, relative in curve.segments]
     return document
 
 
@@ -256,7 +257,8 @@ def short_of(node: NodeFacts, gate: Gate, new_units: float) -> str | None:
     gain = node.curve.gain_usd_per_hour(node.current_units, new_units)
     if gain is None:
         return f"what {new_units:g} units would earn was never measured"
-    mean, lower = (24 * value for value in gain)
+    power = (node.running_usd_per_unit_hour or 0.0) * (new_units - node.current_units)
+    mean, lower = (24 * (value - power) for value in gain)
     if lower > gate.min_gain_usd_per_day:
         return None
     return (

@@ -176,9 +176,15 @@ def _row(record: Mapping[str | None, Any], line: int, now_s: int) -> _Row:
         raise DataError(f"line {line}, column end: {record['end']} is in the future; earnings are imported afterwards")
     price = (record.get("usd_per_unit") or "").strip()
     return _Row(
-        line, node, start_s, end_s, currency, _amount(record["amount"], "amount", line),
-        (record.get("protocol") or "").strip() or None, _amount(price, "usd_per_unit", line) if price else None,
-    )  # fmt: skip
+        line,
+        node,
+        start_s,
+        end_s,
+        currency,
+        _amount(record["amount"], "amount", line),
+        (record.get("protocol") or "").strip() or None,
+        _amount(price, "usd_per_unit", line) if price else None,
+    )
 
 
 def _instant(record: Mapping[str | None, Any], column: str, line: int) -> int:

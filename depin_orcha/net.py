@@ -123,10 +123,15 @@ class HttpClient:
             with (
                 self._cut_off_after(limit_s),
                 self._client.stream(
-                    method, url, headers=headers, params=params, json=body, timeout=_timeouts(limit_s),
+                    method,
+                    url,
+                    headers=headers,
+                    params=params,
+                    json=body,
+                    timeout=_timeouts(limit_s),
                     extensions={"trace": self._remember_socket},
                 ) as response,
-            ):  # fmt: skip
+            ):
                 content = _read(response, shown, first_line=first_line)
         except httpx.HTTPError as error:
             raise (late if time.monotonic() >= ends else _transport_failure(error, shown)) from error
@@ -170,10 +175,9 @@ def display_url(url: str) -> str:
     """Scheme, host and port: what may be printed of a url (the rest may hold a key)."""
     try:
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "the configured url"
-    return f"{parts.scheme}://{parts.hostname or ''}{port}"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _timeouts(limit_s: float) -> httpx.Timeout:

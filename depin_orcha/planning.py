@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from .adapters import adapter_class
 from .asof import AsOf, EarnedHour
+from .costs import usd_per_kwh
 from .cycle import Job, Result
 from .economics import Gate, NodeFacts, Terms, kept_because, problem_node, short_of, yield_curve
 from .errors import ConfigError, ExitCode
 from .store import Store, to_json
 from .timefmt import rfc3339
-from .types import DAY_S, HOUR_S, Failure, FailureKind, Quality, Resource
+from .types import DAY_S, DECIMALS, HOUR_S, Failure, FailureKind, Quality, Resource
 from .values import TESTNET, unit_price
 
 HISTORY_DAYS = 60
@@ -48,7 +50,7 @@ def node_forecasts(job: Job, known: AsOf, horizon_h: int) -> list[dict[str, Any]
     batch = [_series(known, job, node, hours, origin_s) for node, hours in sorted(by_node.items())]
     results = forecast_series([series for series, _ in batch], horizon=horizon_h, levels=(80, 95))
     return [
-        _forecast_document(result, currency, job, horizon_h, origin_s)
+        _forecast_document(result, currency, horizon_h, origin_s)
         for result, (_, currency) in zip(results, batch, strict=True)
     ]
 
@@ -69,9 +71,11 @@ def _series(
         index = (hour.hour_s - first_s) // HOUR_S
         if price_now is None:
             y[index] = float(hour.amount)
-        else:
-            price[index] = float((hour.price or price_now).usd_per_unit)
-            y[index] = float(hour.amount) * price[index]  # pyright: ignore[reportOperatorIssue]
+            continue
+        # The price known now ends the series: it is the one that the forecast is made with.
+        used = price_now if index == count - 1 else hour.price or price_now
+        price[index] = float(used.usd_per_unit)
+        y[index] = float(DECIMALS.multiply(hour.amount, used.usd_per_unit))
     series: dict[str, Any] = {"id": node, "start": rfc3339(first_s), "freq": "1h", "y": y}
     if price_now is not None and currency != "USD":
         price[-1] = float(price_now.usd_per_unit)
@@ -80,7 +84,7 @@ def _series(
 
 
 def _forecast_document(
-    result: Mapping[str, Any], currency: tuple[str, str], job: Job, horizon_h: int, origin_s: int
+    result: Mapping[str, Any], currency: tuple[str, str], horizon_h: int, origin_s: int
 ) -> dict[str, Any]:
     def bounds(source: Mapping[str, Any], index: int | None) -> dict[str, Any]:
         def pick(values: Any) -> Any:
@@ -125,7 +129,8 @@ def optimize(job: Job, store: Store, model: str | None = None) -> Result:
     expires_s = job.now_s + settings.apply.max_plan_age_s
     with store.transaction():
         plan_id = store.add_plan(job.now_s, expires_s, data, document)
-    data = {"plan_id": plan_id, "made_at": rfc3339(job.now_s), "expires_at": rfc3339(expires_s)} | data
+    stamp: dict[str, Any] = {"plan_id": plan_id, "made_at": rfc3339(job.now_s), "expires_at": rfc3339(expires_s)}
+    data = stamp | data
     failed = [host for host in data["hosts"] if host["status"] == "failed"]
     failures = [
         Failure(None, FailureKind.INTERNAL, f"no plan for host {host['host']}: {host['reason']}", "its grants stay")
@@ -167,7 +172,7 @@ def _facts(job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None,
     }
     terms = _terms(known, name, main, uses[main], job.now_s)
     current = terms[-1].units if terms else None
-    changes = [one.since_s for before, one in zip(terms, terms[1:], strict=False) if one.units != before.units]
+    changes = [one.since_s for before, one in pairwise(terms) if one.units != before.units]
     limits = health.limits.get(main) if health else None
     mean = forecast["total"]["mean"] if forecast and forecast["unit"] == "usd_per_hour" else None
     lever = options.protocol in _MOVABLE
@@ -188,10 +193,36 @@ def _facts(job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None,
         hours_since_change=(job.now_s - changes[-1]) / HOUR_S if changes else None,
         changes_last_day=sum(1 for at_s in changes if at_s > job.now_s - DAY_S),
         restart_loss_hours=_RESTART_LOSS_HOURS.get(options.protocol, 0.0),
-        running_usd_per_unit_hour=0.0,
+        running_usd_per_unit_hour=_running_cost(job, known, name, main),
         keep_reason=_keep_reason(job, known, health.failure_kind if health else "unread", hours, paused=paused),
         disk=options.disk,
     )
+
+
+def _running_cost(job: Job, known: AsOf, name: str, resource: str) -> float | None:
+    """Expected cost of power of one more unit, in USD per hour; None where watts or tariff are not known.
+
+    ``busy_watts`` counts for the largest grant, and only while the node works.
+    """
+    options = job.config.nodes[name]
+    tariff = usd_per_kwh(job.config.settings.costs, job.now_s, job.config.settings.optimize.horizon_h)
+    if options.busy_watts is None or tariff is None:
+        return None
+    uses = {
+        str(r): amount for r, amount in (options.uses_per_unit or adapter_class(options.protocol).uses_per_unit).items()
+    }
+    capacity = known.hosts().get(options.host, ({}, {}))[0].get(resource)
+    most = options.max_units or (capacity / uses[resource] if capacity else None)
+    readings = [
+        usage[Resource(resource)]
+        for _, usage in known.usage_history(name, job.now_s - HISTORY_DAYS * DAY_S)
+        if Resource(resource) in usage
+    ]
+    known_use = [one.used for one in readings if one.used is not None]
+    if not most or not known_use:
+        return None
+    busy = sum(1 for used in known_use if used > 0) / len(known_use)
+    return busy * options.busy_watts / most / 1000 * tariff
 
 
 def _keep_reason(
@@ -221,7 +252,7 @@ def _terms(known: AsOf, name: str, resource: str, per_unit: float, now_s: int) -
 
 
 def _prices_offered(details: Mapping[str, Any]) -> str:
-    offers = details.get("offers") or []
+    offers: list[dict[str, Any]] = details.get("offers") or []
     names = ("runtime", "glm_per_cpu_s", "glm_per_s", "glm_start")
     return to_json(sorted([str(offer.get(name)) for name in names] for offer in offers))
 
@@ -317,4 +348,5 @@ def _explain(data: dict[str, Any], facts: Mapping[str, NodeFacts], gate: Gate, r
 
 def _require_known_nodes(job: Job, known: AsOf) -> None:
     if not job.config.nodes and not known.nodes():
-        raise ConfigError("no node is configured and none is in the database", "describe your nodes with: depin-orcha init")
+        message = "no node is configured and none is in the database"
+        raise ConfigError(message, "describe your nodes with: depin-orcha init")

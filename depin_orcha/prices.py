@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from .config import Prices
 from .errors import AdapterError, FailureKind
@@ -52,11 +53,11 @@ def latest(
     """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked."""
     ids = _ids(options, currencies)
     quotes = Quotes()
-    wanted = dict(ids)
+    wanted: dict[str, str] = ids
     for source, ask in (("coingecko", _coingecko_latest), ("defillama", _llama_latest)):
         if not wanted:
             break
-        for price in _ask(quotes, source, backoffs, now_s, lambda ask=ask: ask(http, options, wanted, now_s)):
+        for price in _ask(quotes, source, backoffs, now_s, partial(ask, http, options, wanted, now_s)):
             if price.observed_s > now_s + _CLOCK_SKEW_S:
                 quotes.warnings.append(f"{source} dates the price of {price.currency} in the future: check the clock")
             quotes.prices.append(Price(price.currency, price.usd_per_unit, source, min(price.observed_s, now_s)))
@@ -80,17 +81,15 @@ def history(
     if token is None:
         return quotes
     for source, ask in (("coingecko", _coingecko_history), ("defillama", _llama_history)):
-        points = _ask(quotes, source, backoffs, now_s, lambda ask=ask: ask(http, options, token, window_s))
-        quotes.prices = [
-            Price(currency, usd, f"{source} history", at_s) for at_s, usd in points if at_s <= now_s
-        ]
+        points = _ask(quotes, source, backoffs, now_s, partial(ask, http, options, token, window_s))
+        quotes.prices = [Price(currency, usd, f"{source} history", at_s) for at_s, usd in points if at_s <= now_s]
         if quotes.prices:
             break
     return quotes
 
 
 def _ids(options: Prices, currencies: Iterable[str]) -> dict[str, str]:
-    known = TOKEN_IDS | options.ids
+    known: dict[str, str] = {**TOKEN_IDS, **options.ids}
     return {currency: known[currency] for currency in sorted(set(currencies)) if currency in known}
 
 
@@ -122,7 +121,9 @@ class _RateLimited(AdapterError):
         self.retry_after_s = retry_after_s
 
 
-def _get(http: HttpClient, url: str, source: str, params: dict[str, str], headers: dict[str, str] | None = None) -> Any:
+def _get(
+    http: HttpClient, url: str, source: str, params: dict[str, str], headers: dict[str, str] | None = None
+) -> dict[str, Any]:
     reply = http.request("GET", url, params=params, headers=headers, accept=(_TOO_MANY_REQUESTS,))
     if reply.status == _TOO_MANY_REQUESTS:
         text = reply.headers.get("retry-after", "")
@@ -130,7 +131,12 @@ def _get(http: HttpClient, url: str, source: str, params: dict[str, str], header
     value = reply.json()
     if not isinstance(value, dict):
         raise AdapterError(FailureKind.SHAPE, f"{reply.url} answered JSON that is not an object")
-    return value  # pyright: ignore[reportUnknownVariableType]
+    return _table(cast("Any", value))
+
+
+def _table(value: Any) -> dict[str, Any]:
+    """A JSON object; empty for anything else, since every part of these answers may be missing or null."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _coingecko_headers(options: Prices) -> dict[str, str]:
@@ -150,8 +156,8 @@ def _coingecko_latest(http: HttpClient, options: Prices, ids: Mapping[str, str],
     answer = _get(http, f"{options.url}/simple/price", "coingecko", params, _coingecko_headers(options))
     prices: list[Price] = []
     for currency, token in ids.items():
-        quote = answer.get(token)
-        usd = _positive(quote.get("usd")) if isinstance(quote, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        quote = _table(answer.get(token))
+        usd = _positive(quote.get("usd"))
         if usd is not None:
             prices.append(Price(currency, usd, "coingecko", _seconds(quote.get("last_updated_at"), now_s)))
     return prices
@@ -163,12 +169,7 @@ def _coingecko_history(
     params = {"vs_currency": "usd", "from": str(window_s[0]), "to": str(window_s[1])}
     url = f"{options.url}/coins/{token}/market_chart/range"
     answer = _get(http, url, "coingecko", params, _coingecko_headers(options))
-    points: list[tuple[int, Decimal]] = []
-    for point in answer.get("prices") or []:
-        usd = _positive(point[1]) if isinstance(point, list) and len(point) == 2 else None  # pyright: ignore[reportUnknownArgumentType]
-        if usd is not None:
-            points.append((int(point[0]) // 1000, usd))
-    return points
+    return _points(answer.get("prices"), milliseconds=True)
 
 
 def _llama_latest(http: HttpClient, options: Prices, ids: Mapping[str, str], now_s: int) -> list[Price]:
@@ -176,7 +177,7 @@ def _llama_latest(http: HttpClient, options: Prices, ids: Mapping[str, str], now
     answer = _get(http, f"{options.fallback_url}/prices/current/{keys}", "defillama", {"searchWidth": "4h"})
     prices: list[Price] = []
     for currency, token in ids.items():
-        quote = (answer.get("coins") or {}).get(f"coingecko:{token}") or {}
+        quote = _table(_table(answer.get("coins")).get(f"coingecko:{token}"))
         usd = _positive(quote.get("price"))
         if usd is not None and Decimal(quote.get("confidence") or 0) >= _LEAST_CONFIDENCE:
             prices.append(Price(currency, usd, "defillama", _seconds(quote.get("timestamp"), now_s)))
@@ -190,9 +191,20 @@ def _llama_history(
     hours = (window_s[1] - window_s[0]) // HOUR_S + 1
     params = {"start": str(window_s[0]), "span": str(hours), "period": "1h"}
     answer = _get(http, f"{options.fallback_url}/chart/{key}", "defillama", params)
-    points = ((answer.get("coins") or {}).get(key) or {}).get("prices") or []
-    found = [(point.get("timestamp"), _positive(point.get("price"))) for point in points if isinstance(point, dict)]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return [(int(at_s), usd) for at_s, usd in found if usd is not None and isinstance(at_s, int)]
+    points: list[Any] = _table(_table(answer.get("coins")).get(key)).get("prices") or []
+    return _points([[_table(point).get("timestamp"), _table(point).get("price")] for point in points])
+
+
+def _points(points: Any, *, milliseconds: bool = False) -> list[tuple[int, Decimal]]:
+    """(instant in seconds, price) of the pairs that hold both; the rest is left out."""
+    found: list[tuple[int, Decimal]] = []
+    for point in cast("list[Any]", points) if isinstance(points, list) else []:
+        pair = cast("list[Any]", point) if isinstance(point, list) else []
+        usd = _positive(pair[1]) if len(pair) == 2 else None
+        at_s = _seconds(pair[0], 0) // (1000 if milliseconds else 1) if pair else 0
+        if usd is not None and at_s:
+            found.append((at_s, usd))
+    return found
 
 
 def _positive(value: Any) -> Decimal | None:

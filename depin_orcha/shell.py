@@ -138,7 +138,7 @@ def _run(name: str, shared: Shared, call: Callable[[Shared], Output]) -> NoRetur
             log.exception("%s failed", name)
         _print_error(name, shared, error)
         raise typer.Exit(error.exit_code) from None
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one sentence instead of a traceback
+    except Exception as error:
         if shared.debug:
             log.exception("%s broke", name)
         _print_error(name, shared, _unexpected(error))
@@ -228,5 +228,3 @@ def _set_up_logging(shared: Shared) -> None:
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(level)
-
-

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from .cycle import Result
-from .errors import DataError, ExitCode
+from .errors import DataError, ExitCode, UsageError
 from .types import Failure, FailureKind
 
 
@@ -23,25 +23,29 @@ def read_input(name: str) -> str:
         raise DataError(f"{name}: not UTF-8 text") from None
 
 
-def forecast_document(name: str, horizon: int | None, freq: str, levels: str) -> Result:
-    """Forecasts of the series in a CSV or JSON document, in its order."""
+def forecast_document(name: str, horizon: int | None, freq: str, levels: str | None) -> Result:
+    """Forecasts of the series in a CSV or JSON document, in its order; options win over what the document says."""
     from .forecast import forecast_series
     from .forecast.inputs import read_request
 
     try:
-        wanted_levels = [int(level) for level in levels.split(",")]
-    except ValueError:
-        raise DataError(f"--levels {levels!r}: expected percentages such as 80,95") from None
-    try:
         request = read_request(read_input(name), freq)
-        forecasts = forecast_series(
-            request.batch, horizon=horizon or request.horizon or 24, levels=tuple(request.levels or wanted_levels)
-        )
+        wanted: dict[str, Any] = {
+            "horizon": horizon if horizon is not None else request.horizon,
+            "levels": _levels(levels) if levels is not None else request.levels,
+        }
+        forecasts = forecast_series(request.batch, **{key: value for key, value in wanted.items() if value is not None})
     except DataError as error:
         raise DataError(f"{name}: {error.message}", error.hint) from None
-    except ValueError as error:
-        raise DataError(f"{name}: {error}") from None
     return Result({"forecasts": forecasts, "anomalies": []})
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        values = [float(level) for level in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--levels {text!r} is no list of percentages", "write it as 80,95") from None
+    return tuple(int(value) if value.is_integer() else value for value in values)
 
 
 def optimize_document(name: str, model: str | None) -> Result:
@@ -84,7 +88,7 @@ def _solved(document: Any, model: str | None, where: str) -> dict[str, Any]:
     from .optimize import Problem, solve
 
     if model is not None and isinstance(document, dict):
-        document = {**document, "model": model}
+        document = cast("dict[str, Any]", document) | {"model": model}
     try:
         problem = Problem.from_dict(document)
     except ValueError as error:

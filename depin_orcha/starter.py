@@ -24,12 +24,20 @@ reserve = {cpu_cores = 1}
 """
 
 _FOUND = {
-    "storj": ("http://127.0.0.1:14002", "/api/sno/", '[nodes.storj_1]\nprotocol = "storj"\nurl = "http://127.0.0.1:14002"\n'),
+    "storj": (
+        "http://127.0.0.1:14002",
+        "/api/sno/",
+        '[nodes.storj_1]\nprotocol = "storj"\nurl = "http://127.0.0.1:14002"\n',
+    ),
     "golem": (
         "http://127.0.0.1:7465",
         "/version/get",
-        '[nodes.golem_1]\nprotocol = "golem"\nurl = "http://127.0.0.1:7465"\n'
-        'app_key_file = "golem_1.key"  # put the output of: yagna app-key create depin-orcha\n',
+        """\
+[nodes.golem_1]
+protocol = "golem"
+url = "http://127.0.0.1:7465"
+app_key_file = "golem_1.key"  # put the output of: yagna app-key create depin-orcha
+""",
     ),
 }
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from .asof import AsOf, EarnedHour, Node
-from .paths import NodeConfig
+from .roster import NodeConfig
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, Price, decimal_text
 from .values import SHOWN_S, TESTNET, unit_price
@@ -55,7 +55,9 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     return {
         "nodes": nodes,
         "totals": _totals(nodes),
-        "plan": None if plan is None else {
+        "plan": None
+        if plan is None
+        else {
             "plan_id": plan.plan_id,
             "made_at": rfc3339(plan.made_s),
             "expires_at": rfc3339(plan.expires_s),
@@ -79,7 +81,7 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
             }
             for pause in known.pauses()
         ],
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any
 
-from . import __version__, accrual
+from . import __version__
+from .booking import book, known_zeros
 from .errors import FailureKind
 from .timefmt import compact
 from .types import (
-    HOUR_S,
     Accrual,
-    EarningsSample,
+    Action,
     Price,
-    Quality,
     Resource,
-    SampleKind,
     Snapshot,
-    VoidedSample,
     decimal_text,
 )
-
-Series = tuple[str, str, str, str]
-"""Currency, kind, period and external id: what one counter is told by."""
 
 
 class Store:
@@ -41,7 +35,7 @@ class Store:
         self.run_id = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Generator[sqlite3.Connection]:
         """All of the writes inside, or none of them."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
@@ -102,13 +96,20 @@ class Store:
         self.connection.executemany(
             "INSERT INTO standings VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             [
-                (snapshot.node, one.currency, str(one.standing), snapshot.observed_s, decimal_text(one.amount), learned_s)
+                (
+                    snapshot.node,
+                    one.currency,
+                    str(one.standing),
+                    snapshot.observed_s,
+                    decimal_text(one.amount),
+                    learned_s,
+                )
                 for one in snapshot.standings
             ],
         )
-        booked = self._add_earnings(snapshot, learned_s)
+        booked = book(self.connection, self.run_id, snapshot, learned_s)
         if snapshot.complete_since_s is not None:
-            booked += _known_zeros(snapshot, snapshot.complete_since_s, currency)
+            booked += known_zeros(snapshot, snapshot.complete_since_s, currency)
         self.add_accruals(snapshot.node, booked, learned_s)
         return booked
 
@@ -127,9 +128,18 @@ class Store:
         """Store what a node said of itself, or why it could not be read."""
         self.connection.execute(
             "INSERT INTO health_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (node, observed_s, status, reason, failure_kind, to_json(details or {}), to_json(limits or {}), learned_s,
-             self.run_id),
-        )  # fmt: skip
+            (
+                node,
+                observed_s,
+                status,
+                reason,
+                failure_kind,
+                to_json(details or {}),
+                to_json(limits or {}),
+                learned_s,
+                self.run_id,
+            ),
+        )
 
     def add_host(self, host: str, observed_s: int, capacity: Mapping[str, float], used: Mapping[str, float]) -> None:
         """Store the capacity of a host and what is used of it."""
@@ -166,18 +176,33 @@ class Store:
             "INSERT INTO forecasts SELECT :node, :currency, :hour, :forecast, :learned WHERE NOT EXISTS (SELECT 1 "
             "FROM forecasts WHERE node = :node AND currency = :currency AND origin_hour_s = :hour "
             "AND learned_s <= :learned)",
-            {"node": node, "currency": currency, "hour": origin_hour_s, "forecast": to_json(forecast),
-             "learned": learned_s},
-        )  # fmt: skip
+            {
+                "node": node,
+                "currency": currency,
+                "hour": origin_hour_s,
+                "forecast": to_json(forecast),
+                "learned": learned_s,
+            },
+        )
 
     def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
         """Store a plan with its grants and shadow prices; returns its id, which the instant and the inputs make."""
         plan_id = f"{compact(made_s)}-{result['inputs_sha256'][:8]}"
         cursor = self.connection.execute(
             "INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (plan_id, self.run_id, made_s, expires_s, result["status"], result["decision"], result["reason"],
-             result["inputs_sha256"], to_json(problem), to_json(result)),
-        )  # fmt: skip
+            (
+                plan_id,
+                self.run_id,
+                made_s,
+                expires_s,
+                result["status"],
+                result["decision"],
+                result["reason"],
+                result["inputs_sha256"],
+                to_json(problem),
+                to_json(result),
+            ),
+        )
         if not cursor.rowcount:
             return plan_id
         for host in result["hosts"]:
@@ -195,12 +220,12 @@ class Store:
             )
         return plan_id
 
-    def add_action(self, plan_id: str | None, seq: int, node: str, kind: str, action_json: str, now_s: int) -> int:
+    def add_action(self, plan_id: str | None, seq: int, action: Action, action_json: str, now_s: int) -> int:
         """Put an act on record before anything happens; returns the number of its row."""
         cursor = self.connection.execute(
             "INSERT INTO actions (run_id, plan_id, seq, node, kind, action_json, state, started_s) "
             "VALUES (?, ?, ?, ?, ?, ?, 'planned', ?)",
-            (self.run_id, plan_id, seq, node, kind, action_json, now_s),
+            (self.run_id, plan_id, seq, action.node, action.kind, action_json, now_s),
         )
         return cursor.lastrowid or 0
 
@@ -291,104 +316,12 @@ class Store:
             values,
         )
 
-    def _add_earnings(self, snapshot: Snapshot, learned_s: int) -> list[Accrual]:
-        new: dict[Series, list[EarningsSample]] = {}
-        stored_ids = self._stored_ids(snapshot)
-        for sample in accrual.without_mixing(snapshot.earnings, stored_ids):
-            new.setdefault((sample.currency, str(sample.kind), sample.period, sample.external_id), []).append(sample)
-        voided: dict[Series, list[VoidedSample]] = {}
-        for void in snapshot.voided:
-            voided.setdefault((void.currency, str(void.kind), void.period, void.external_id), []).append(void)
-        booked: list[Accrual] = []
-        # Earlier periods first: a new period starts where the closed one ended.
-        for series in sorted(new.keys() | voided.keys(), key=lambda key: key[2]):
-            booked += self._book_series(snapshot, series, new.get(series, []), voided.get(series, []), learned_s)
-        return booked
-
-    def _stored_ids(self, snapshot: Snapshot) -> dict[str, set[str]]:
-        stored: dict[str, set[str]] = {}
-        for period in {sample.period for sample in snapshot.earnings if sample.kind is SampleKind.COUNTER}:
-            rows = self.connection.execute(
-                "SELECT DISTINCT external_id FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ?",
-                (snapshot.node, period),
-            )
-            stored[period] = {row[0] for row in rows}
-        return stored
-
-    def _book_series(
-        self,
-        snapshot: Snapshot,
-        series: Series,
-        new: Sequence[EarningsSample],
-        voided: Sequence[VoidedSample],
-        learned_s: int,
-    ) -> list[Accrual]:
-        """Store new and voided samples of one series; returns the ledger's change that follows from them."""
-        currency, kind, period, external_id = series
-        key = (snapshot.node, currency, kind, external_id, period)
-        first_s = min(sample.observed_s for sample in (*new, *voided))
-        anchor_s = self.connection.execute(
-            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
-            "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
-            (*key, first_s),
-        ).fetchone()[0]
-        opened_s = None
-        if anchor_s is None:
-            earlier_s = self.connection.execute(
-                "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
-                "AND external_id = ? AND period < ? AND voided_s IS NULL",
-                key,
-            ).fetchone()[0]
-            opened_s = accrual.opening_s(period, earlier_s)
-        before = self._samples(key, anchor_s if anchor_s is not None else first_s)
-        self._insert_samples(snapshot.node, new, learned_s)
-        self.connection.executemany(
-            "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
-            "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
-            [(learned_s, *key, void.observed_s) for void in voided],
-        )
-        after = self._samples(key, anchor_s if anchor_s is not None else first_s)
-        return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
-
-    def _samples(self, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
-        rows = self.connection.execute(
-            "SELECT observed_s, amount, share, withheld FROM earnings_samples WHERE node = ? AND currency = ? "
-            "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
-            (*key, from_s),
-        )
-        _, currency, kind, external_id, period = key
-        return [
-            EarningsSample(
-                observed_s, Decimal(amount), currency, SampleKind(kind), period, external_id, Decimal(share),
-                Decimal(withheld),
-            )
-            for observed_s, amount, share, withheld in rows
-        ]  # fmt: skip
-
-    def _insert_samples(self, node: str, samples: Iterable[EarningsSample], learned_s: int) -> None:
-        self.connection.executemany(
-            "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
-            [
-                (node, one.currency, str(one.kind), one.period, one.external_id, one.observed_s,
-                 decimal_text(one.amount), decimal_text(one.share), decimal_text(one.withheld), learned_s, self.run_id)
-                for one in samples
-            ],
-        )  # fmt: skip
-
 
 def _previous(node: Mapping[str, Any], amount: float) -> float | None:
     """What a node had of a resource before: as much less as its units were."""
     if node["previous_units"] is None or not node["units"]:
         return None
     return float(amount) * float(node["previous_units"]) / float(node["units"])
-
-
-def _known_zeros(snapshot: Snapshot, since_s: int, currency: str) -> list[Accrual]:
-    """A ledger of documents is complete: hours after ``since_s`` without any are a true zero."""
-    return [
-        Accrual(hour_s, Decimal(0), currency, Quality.MEASURED)
-        for hour_s in range(since_s // HOUR_S * HOUR_S, snapshot.observed_s, HOUR_S)
-    ]
 
 
 def to_json(value: Any) -> str:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def config_page() -> str:
     nested: dict[str, type[BaseModel]] = {}
     top: list[str] = []
     for name, field in Settings.model_fields.items():
-        inner = [one for one in (field.annotation, *getattr(field.annotation, "__args__", ())) if _is_model(one)]
+        inner = list(_models(field.annotation))
         if inner:
             nested[f"{name}.<name>" if str(field.annotation).startswith("dict") else name] = inner[0]
         elif name != "nodes":
@@ -190,8 +191,10 @@ def config_page() -> str:
     return _text(page)
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    for one in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            yield one
 
 
 def _doc(model: type[BaseModel]) -> str:
@@ -241,7 +244,7 @@ def _attribute_docs(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
             continue
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         body = tree.body if isinstance(tree, ast.ClassDef) else []
-        for node, after in zip(body, body[1:], strict=False):
+        for node, after in pairwise(body):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(after, ast.Expr):
                 text = ast.literal_eval(after.value)
                 yield node.target.id, " ".join(text.replace("``", "`").split())
@@ -249,8 +252,9 @@ def _attribute_docs(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 def tables_page() -> str:
     about = (
-        "One SQLite file. Times are UTC epoch seconds, amounts decimal text; `decimal_sum` and `decimal_mul` are those of "
-        "SQLite's own decimal extension. `learned_s` is when a row became known. Read it freely; write only with depin-orcha."
+        "One SQLite file. Times are UTC epoch seconds, amounts decimal text; `decimal_sum` and `decimal_mul` are those "
+        "of SQLite's own decimal extension. `learned_s` is when a row became known. Read it freely; write only with "
+        "depin-orcha."
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "schema.db"

@@ -211,6 +211,20 @@ def broken(respond: Respond, fault: Answer | float | str, *, only: str | None = 
     return respond_broken
 
 
+def edited(respond: Respond, path: str, change: Callable[[Any], Any]) -> Respond:
+    """The same server, but the JSON answer at ``path`` is changed in place, or is what ``change`` returns."""
+
+    def respond_edited(request: Request) -> Answer:
+        answer = respond(request)
+        if path not in (request.path, request.target):
+            return answer
+        value = json.loads(answer.body)
+        changed = change(value)
+        return replace(answer, body=json.dumps(value if changed is None else changed).encode())
+
+    return respond_edited
+
+
 def _is_open(connection: socket.socket) -> bool:
     try:
         return connection.recv(1) != b""

@@ -15,7 +15,7 @@ from depin_orcha.types import Limits, Resource, Snapshot, Usage
 
 ENTRY_POINT_GROUP = "depin_orcha.adapters"
 
-BaseUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]"), AfterValidator(lambda url: url.rstrip("/"))]
+BaseUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]\S*$"), AfterValidator(lambda url: url.rstrip("/"))]
 """The address of an interface that paths are appended to; a final slash is taken off."""
 
 
@@ -53,7 +53,7 @@ class NodeOptions(BaseModel):
     uses_per_unit: dict[Resource, Annotated[float, Field(gt=0)]] | None = None
     """What one unit takes of each resource; unset: the unit of the protocol."""
     busy_watts: Annotated[float, Field(ge=0)] | None = None
-    """Power that vanishes when the node stops working, in watts."""
+    """Power it draws while it works with its largest grant, in watts."""
 
 
 class HttpReader(Protocol):

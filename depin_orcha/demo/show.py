@@ -15,8 +15,9 @@ from depin_orcha.collect import collect
 from depin_orcha.config import load
 from depin_orcha.cycle import Job, Result, chain, recorded
 from depin_orcha.errors import ExitCode, UsageError
-from depin_orcha.paths import NodeConfig, state_dir
+from depin_orcha.paths import state_dir
 from depin_orcha.planning import forecast, optimize
+from depin_orcha.roster import NodeConfig
 from depin_orcha.store import Store
 from depin_orcha.types import DAY_S, HOUR_S
 

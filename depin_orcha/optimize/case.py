@@ -31,7 +31,6 @@ class Lever:
     """
 
     name: str
-    uses: dict[str, float]
     previous: float | None
     top: float
     minimum: float
@@ -231,7 +230,6 @@ def _mean(series: Series) -> float:
 def _lever(node: Node, ignore_pct: float) -> Lever:
     return Lever(
         name=node.node,
-        uses=node.uses_per_unit,
         previous=node.current_units,
         top=node.max_units,
         minimum=node.min_units,

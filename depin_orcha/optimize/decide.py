@@ -110,4 +110,5 @@ def _not_worth_a_restart(case: Case, thresholds: Thresholds, solver: Solver) -> 
     gain = case.gain(units) if units else None
     if units is None or gain is None or gain.gross_usd_per_hour <= gain.noise_usd_per_hour:
         return None
-    return Rejected(units, gain, tuple(shortfalls(gain, thresholds)))
+    short_of = tuple(shortfalls(gain, thresholds))
+    return Rejected(units, gain, short_of) if short_of else None

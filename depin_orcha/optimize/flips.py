@@ -111,24 +111,23 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
         return None
     search = _Search(case, name, thresholds, solver)
     present = search.at(lever.price, found)
+    if present is None:
+        return None
     flips: list[float] = []
     for far in _far_prices(case, thresholds, name):
-        point = search.at(far)
-        if present and point and point.way != present.way:
-            flip = search.boundary(present, point)
-            flips += [] if flip is None else [tidy(flip)]
+        stuck = lever.base >= case.reach(lever) if far > 0 else lever.base <= lever.lowest
+        point = None if stuck and present.way == 0 else search.at(far)
+        flip = search.boundary(present, point) if point and point.way != present.way else None
+        flips += [] if flip is None else [tidy(flip)]
     return min(flips, key=lambda flip: abs(flip - lever.price), default=None)
 
 
-def _far_prices(case: Case, thresholds: Thresholds, name: str) -> Iterator[float]:
-    """Prices, up and down, that outweigh everything else on the host; none where the lever has no room that way."""
+def _far_prices(case: Case, thresholds: Thresholds, name: str) -> tuple[float, float]:
+    """Prices, up and down, that outweigh everything else on the host."""
     lever = case.lever(name)
     each = (abs(other.price) + abs(other.running) for other in case.levers)
     money = math.fsum(usd * case.span(other) for usd, other in zip(each, case.levers, strict=True))
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
     far = FAR * (money / case.span(lever) or 1.0)
-    if case.reach(lever) > lever.base:
-        yield far
-    if lever.lowest < lever.base:
-        yield -far
+    return far, -far

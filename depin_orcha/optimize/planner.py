@@ -11,23 +11,24 @@ from .flips import flip_price
 from .plan import STATUSES, HostPlan, NodePlan, Plan, Relaxed, RunnerUp, ShadowPrice, Solving, Worth
 from .problem import Host, Problem
 from .rows import build, fix_integers
-from .search import Found, Short
+from .search import Found, Short, smallest_repair
 from .words import advice, binding_rows, host_reason, node_reason, plan_reason, relaxed_reason
 
 if TYPE_CHECKING:
     from .highs import Solver
 
 
-def solve(problem: Problem, *, time_limit_s: float = 2.0) -> Plan:
+def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) -> Plan:
     """Return the plan of a problem; equal problems give equal plans but for ``solver.build_ms`` and ``solve_ms``.
 
     Each search for the grants of one host may take ``time_limit_s``; a search that runs out of it gives the best
     grants so far (status ``time_limit``), or those of the programme without 0/1 conditions (``fallback``).
+    Without ``explain`` flip prices are null and shadow prices left out: a fraction of the time, the same decision.
     """
     from .highs import SCIPY_VERSION, Solver
 
     solver = Solver(time_limit_s)
-    hosts = tuple(_host_plan(problem, host, solver) for host in problem.hosts)
+    hosts = tuple(_host_plan(problem, host, solver, explain=explain) for host in problem.hosts)
     status = max((host.status for host in hosts), key=STATUSES.index, default="optimal")
     effort = solver.effort
     return Plan(
@@ -51,20 +52,25 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0) -> Plan:
     )
 
 
-def _host_plan(problem: Problem, host: Host, solver: Solver) -> HostPlan:
+def _host_plan(problem: Problem, host: Host, solver: Solver, *, explain: bool) -> HostPlan:
     case, thresholds = case_of(problem, host), problem.thresholds
     decision = decide(case, thresholds, solver)
     found = decision.found
+    repair = smallest_repair(case, solver) if found.short else ""
+    flips = {
+        lever.name: flip_price(case, thresholds, decision, lever.name, solver) if explain else None
+        for lever in case.levers
+    }
     return HostPlan(
         host=host.host,
         status=decision.status,
         decision="apply" if decision.applies else "hold",
-        reason=host_reason(case, decision, relaxed_reason(found.short, found.repair)),
+        reason=host_reason(case, decision, relaxed_reason(found.short, repair)),
         value=_worth(case, decision.units),
-        nodes=_node_plans(problem, host, case, decision, solver),
-        shadow_prices=_shadow_prices(case, found, solver),
+        nodes=_node_plans(host, case, decision, flips),
+        shadow_prices=_shadow_prices(case, found, solver) if explain else (),
         binding=binding_rows(case, decision.units),
-        relaxed=tuple(_relaxed(case, host, short, found.repair) for short in found.short),
+        relaxed=tuple(_relaxed(case, host, short, repair) for short in found.short),
         advice=tuple(advice(case, thresholds, decision)),
         runner_up=_runner_up(case, decision.rejected),
     )
@@ -87,11 +93,10 @@ def _runner_up(case: Case, rejected: Rejected | None) -> RunnerUp | None:
     return RunnerUp(_worth(case, rejected.units), rejected.units, rejected.short_of)
 
 
-def _node_plans(problem: Problem, host: Host, case: Case, decision: Decision, solver: Solver) -> tuple[NodePlan, ...]:
+def _node_plans(host: Host, case: Case, decision: Decision, flips: dict[str, float | None]) -> tuple[NodePlan, ...]:
     plans: list[NodePlan] = []
     for node in host.nodes:
         lever, units = case.lever(node.node), decision.units[node.node]
-        flip = flip_price(case, problem.thresholds, decision, node.node, solver)
         plans.append(
             NodePlan(
                 node=node.node,
@@ -101,9 +106,9 @@ def _node_plans(problem: Problem, host: Host, case: Case, decision: Decision, so
                 previous_choice=None,
                 resources={key: units * per_unit for key, per_unit in node.uses_per_unit.items()},
                 changed=units != lever.base,
-                reason=node_reason(case, decision, lever, flip),
+                reason=node_reason(case, decision, lever, flips[node.node]),
                 evidence=node.evidence,
-                flips_at_usd_per_unit_hour=flip,
+                flips_at_usd_per_unit_hour=flips[node.node],
             )
         )
     return tuple(plans)

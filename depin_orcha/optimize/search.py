@@ -36,13 +36,12 @@ class Found:
     """Best grants of a case. ``units`` is None where there are none to publish.
 
     ``status``: optimal, relaxed (owner's minimums lowered), time_limit, fallback, infeasible, failed.
-    ``repair`` is the smallest single change that would keep every row, empty where nothing is short.
+    ``short``: the rows that could not be kept.
     """
 
     status: str
     units: Mutable | None
     short: tuple[Short, ...] = ()
-    repair: str = ""
     message: str = ""
 
 
@@ -108,9 +107,7 @@ def _relaxed(case: Case, solver: Solver) -> Found:
     answer = solver.maximise(build(lowered))
     settled = _settled(lowered, program, answer.values or least, "relaxed", answer.message)
     short = tuple(_unmet_wishes(case, settled.units)) if settled.units else ()
-    if settled.units is None or short:
-        return replace(settled, short=short, repair=_repair(case, solver))
-    return replace(settled, status="optimal")
+    return replace(settled, short=short) if settled.units is None or short else replace(settled, status="optimal")
 
 
 def _unmet_wishes(case: Case, units: Grants) -> Iterator[Short]:
@@ -128,7 +125,7 @@ def _clash(case: Case, solver: Solver) -> Found:
         return Found("infeasible", None, message="frozen grants or the number of moves leave no plan")
     short = tuple(_short(row, values[column]) for column, row in slacks.items() if values[column] > HAIR)
     message = "" if short else "steps, dead bands or the number of moves leave no plan"
-    return Found("infeasible", None, short, _repair(case, solver), message)
+    return Found("infeasible", None, short, message)
 
 
 def _soften(program: Program, families: Collection[str]) -> dict[int, Row]:
@@ -165,7 +162,7 @@ def _short(row: Row, slack: float) -> Short:
     return Short(row.name, tidy(side * row.scale), tidy(possible * row.scale))
 
 
-def _repair(case: Case, solver: Solver) -> str:
+def smallest_repair(case: Case, solver: Solver) -> str:
     """Return the smallest change of one row, relative to itself, after which nothing is short, in words."""
     best: tuple[float, str] | None = None
     for name in [row.name for row in build(case, physical=False).rows if row.family in PHYSICAL]:

@@ -44,7 +44,8 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     extra = [_usd(totals["held_usd"]), _usd(totals["at_risk_usd"])] if wide else []
     forecast = _usd(_times(totals["usd_per_hour_forecast"], 24))
     table.add_section()
-    table.add_row(*(["total", "", ""] if wide else ["total", ""]), *cells, *extra, forecast, *(["", ""] if wide else []))
+    lead, tail = (["total", "", ""], ["", ""]) if wide else (["total", ""], [])
+    table.add_row(*lead, *cells, *extra, forecast, *tail)
     console.print(table)
     _status_notes(console, data, now_s)
 
@@ -141,9 +142,14 @@ def forecast_series(console: Console, data: Mapping[str, Any]) -> None:
         low, high = total["lo"].get("80"), total["hi"].get("80")
         mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
         table.add_row(
-            one["id"], one["start"], _usd(total["mean"]), f"{_usd(low)} to {_usd(high)}", one["model"] or "-", mase,
+            one["id"],
+            one["start"],
+            _usd(total["mean"]),
+            f"{_usd(low)} to {_usd(high)}",
+            one["model"] or "-",
+            mase,
             one["reason"],
-        )  # fmt: skip
+        )
     console.print(table)
 
 
@@ -161,18 +167,21 @@ def optimize(console: Console, data: Mapping[str, Any]) -> None:
         for node in host["nodes"]:
             now = "-" if node["previous_units"] is None else f"{node['previous_units']:g}"
             table.add_row(
-                host["host"], node["node"], now, f"{node['units']:g}", node["evidence"], node["reason"],
-            )  # fmt: skip
+                host["host"],
+                node["node"],
+                now,
+                f"{node['units']:g}",
+                node["evidence"],
+                node["reason"],
+            )
     if table.row_count:
         console.print(table)
     for host in data["hosts"]:
         value = host["value"]
         if host["nodes"]:
-            _line(
-                console,
-                f"{host['host']}: {_usd(_times(value['current_usd_per_hour'], 24))} USD/day now, "
-                f"{_usd(_times(value['new_usd_per_hour'], 24))} planned; binding: {', '.join(host['binding']) or 'nothing'}",
-            )
+            now, new = (_usd(_times(value[f"{key}_usd_per_hour"], 24)) for key in ("current", "new"))
+            binding = ", ".join(host["binding"]) or "nothing"
+            _line(console, f"{host['host']}: {now} USD/day now, {new} planned; binding: {binding}")
         for advice in host["advice"]:
             _line(console, f"{host['host']}: {advice if isinstance(advice, str) else advice.get('text', advice)}")
 
@@ -193,15 +202,19 @@ def apply(console: Console, data: Mapping[str, Any]) -> None:
         how = how if isinstance(how, str) else " ".join(map(str, how))
         detail = f"{how}\n{action['why']}" + (f"\n{action['detail']}" if action["detail"] else "")
         table.add_row(
-            action["node"], action["kind"], _pairs(action["before"]), _pairs(action["after"]), action["state"],
+            action["node"],
+            action["kind"],
+            _pairs(action["before"]),
+            _pairs(action["after"]),
+            action["state"],
             detail.strip(),
-        )  # fmt: skip
+        )
     console.print(table)
 
 
 def run(console: Console, data: Mapping[str, Any]) -> None:
     """How each verb ended, then the status."""
-    steps = [f"{one['verb']} {'ok' if one['exit_code'] == 0 else 'exit ' + str(one['exit_code'])}" for one in data["verbs"]]
+    steps = [one["verb"] + (f" exit {one['exit_code']}" if one["exit_code"] else " ok") for one in data["verbs"]]
     _line(console, " → ".join(steps))
     now = max((one["finished_at"] for one in data["status"]["runs"].values() if one["finished_at"]), default=None)
     status(console, data["status"], parse_rfc3339(now) if now else 0)
@@ -287,4 +300,5 @@ def _age(instant: str | None, now_s: int) -> str:
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items())
+    shown = {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from architecture.source import PACKAGE, ROOT
 from typer.main import get_command
 
-from architecture.source import PACKAGE, ROOT
 from depin_orcha.cli import app
 from depin_orcha.errors import ExitCode
 

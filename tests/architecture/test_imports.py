@@ -48,10 +48,9 @@ def loaded(home: Path, *arguments: str, exits: int = 0) -> set[str]:
     """Modules in the process of a command at its end."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("DEPIN_ORCHA_")}
     places = [] if "--help" in arguments else ["--config", str(home / "config.toml"), "--db", str(home / "orcha.db")]
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments, *places],
-        env=env | {"HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    argv = [sys.executable, "-c", MAIN, *arguments, *places]
+    own = env | {"HOME": str(home)}
+    done = subprocess.run(argv, env=own, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == exits, done.stdout + done.stderr
     return set((home / "modules").read_text().splitlines())
 

@@ -6,7 +6,6 @@ import ast
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
-
 from architecture.source import STDLIB, imports, modules, path_of
 
 WORLD = {"httpx", "sqlite3", "sqlite_utils", "subprocess", "os", "typer", "rich"}
@@ -16,7 +15,7 @@ VERBS = {"collect", "planning", "execute", "status"}
 
 
 def first(module: str) -> str:
-    return module.split(".")[0]
+    return module.split(".", maxsplit=1)[0]
 
 
 def ours(module: str) -> set[str]:

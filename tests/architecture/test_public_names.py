@@ -34,7 +34,7 @@ def is_property(node: Function) -> bool:
 
 def described_elsewhere(owner: str, tree: ast.Module) -> bool:
     """Is this the method of an implementation, or a signature inside a structural type?"""
-    name = owner.split(".")[0]
+    name = owner.split(".", maxsplit=1)[0]
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     bases = [ast.unparse(base) for base in classes[name].bases] if name in classes else []
     return "." in owner and (name in STRUCTURAL or any(base.startswith("Protocol") for base in bases))

@@ -8,11 +8,21 @@ import shutil
 import subprocess
 
 import pytest
-
 from architecture.source import ROOT
 
-UNFINISHED = ("TODO", "FIXME", "XXX", "NotImplementedError")
-PRIVATE = ("../shared", "/work/", "pypi.org", "registry.npmjs", "pythonhosted.org", "deb.debian.org")
+SPLIT = (
+    ("TO", "DO"),
+    ("FIX", "ME"),
+    ("XX", "X"),
+    ("Not", "ImplementedError"),
+    ("../", "shared"),
+    ("/wor", "k/"),
+    ("pypi.", "org"),
+    ("registry.", "npmjs"),
+    ("pythonhosted.", "org"),
+    ("deb.debian.", "org"),
+)
+"""Marks of unfinished work, private places and package registries; in halves, so that this file holds none of them."""
 README_LINES = 150
 
 
@@ -31,7 +41,7 @@ def text_of(name: str) -> str:
         return ""
 
 
-@pytest.mark.parametrize("word", UNFINISHED + PRIVATE)
+@pytest.mark.parametrize("word", ["".join(halves) for halves in SPLIT])
 def test_forbidden_words_stand_nowhere(word: str) -> None:
     pattern = re.compile(rf"(?<!\w){re.escape(word)}" if word[0].isalpha() else re.escape(word))
     assert [name for name in tracked() if pattern.search(text_of(name))] == []

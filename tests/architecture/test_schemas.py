@@ -7,9 +7,8 @@ import re
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
-
 from architecture.source import PACKAGE
+from jsonschema import Draft202012Validator, ValidationError
 
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (PACKAGE / "schemas").glob("*.json")}
 ENVELOPES = sorted(SCHEMAS.keys() - {"problem"})

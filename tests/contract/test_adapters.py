@@ -167,7 +167,9 @@ def _asked(case: Case) -> list[str]:
 def test_one_broken_endpoint_never_changes_an_amount(case: Case, path: str) -> None:
     """Either nothing is delivered, or what is delivered is what the whole node would have said."""
     whole = {_key(one): one for one in case.expected["earnings"]}
-    faults = [fault for name, fault, _ in FAULTS if name in ("404", "500", "web page", "null", "other JSON", "truncated")]
+    faults = [
+        fault for name, fault, _ in FAULTS if name in ("404", "500", "web page", "null", "other JSON", "truncated")
+    ]
     for fault in faults:
         with Loopback(broken(sample(case.folder), fault, only=path)) as server:
             try:
@@ -176,7 +178,9 @@ def test_one_broken_endpoint_never_changes_an_amount(case: Case, path: str) -> N
                 assert error.kind in (FailureKind.SHAPE, FailureKind.TRANSIENT)
                 continue
         others = case.meta.get("fallback_ids", [])
-        assert all(one == whole[_key(one)] for one in earnings if one["amount"] != "0" and one["external_id"] not in others)
+        assert all(
+            one == whole[_key(one)] for one in earnings if one["amount"] != "0" and one["external_id"] not in others
+        )
 
 
 def _key(sample: dict[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import pytest
 
@@ -26,7 +26,7 @@ def unavailable(reason: str) -> None:
 class LoopbackNamespace:
     """Lives as long as the context; ``popen`` and ``run`` start programs inside, ``call`` runs a function inside."""
 
-    def __enter__(self) -> LoopbackNamespace:
+    def __enter__(self) -> Self:
         if os.geteuid() != 0:
             unavailable("making a network namespace needs root")
         for tool in ("unshare", "nsenter", "ip"):

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 LATEST_USD = 0.25
@@ -23,7 +23,7 @@ class PriceServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.history_works = True
 
-    def __enter__(self) -> PriceServer:
+    def __enter__(self) -> Self:
         self._serving = threading.Thread(target=self.serve_forever, daemon=True)
         self._serving.start()
         return self
@@ -47,7 +47,7 @@ class PriceServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: PriceServer
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         parts = urlsplit(self.path)
         status, value = self.server.answer(parts.path, parse_qs(parts.query))
         body = json.dumps(value).encode()

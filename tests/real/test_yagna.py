@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from real.namespace import LoopbackNamespace
 from real.prices import LATEST_USD, PAST_USD, PriceServer
 from real.yagna import URL, Yagna, yagna_binary

@@ -16,11 +16,10 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 import httpx
-
 from real.namespace import LoopbackNamespace, unavailable
 
 VERSION = "0.17.6"
@@ -68,7 +67,7 @@ class Yagna:
             ),
         }
 
-    def __enter__(self) -> Yagna:
+    def __enter__(self) -> Self:
         with self._log.open("wb") as log:
             self._daemon = self._space.popen([self._binary, "service", "run", "--disable-metrics-push"], self._env, log)
         try:

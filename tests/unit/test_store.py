@@ -53,7 +53,10 @@ def test_a_whole_month_missed_is_booked_from_its_statement(path: Path) -> None:
 
 def test_a_late_document_between_two_is_split_where_it_belongs(path: Path) -> None:
     with opened(path) as store:
-        add(store, snapshot("2026-11-22T13:00", counter("2026-11-22T10:00", "0", "a"), counter("2026-11-22T12:00", "2", "a")))
+        add(
+            store,
+            snapshot("2026-11-22T13:00", counter("2026-11-22T10:00", "0", "a"), counter("2026-11-22T12:00", "2", "a")),
+        )
         assert ledger(store, "2026-11-22T13:00") == {"11-22T10": Decimal(1), "11-22T11": Decimal(1)}
         add(store, snapshot("2026-11-22T13:15", counter("2026-11-22T11:00", "2", "a")))
         assert ledger(store, "2026-11-22T13:15") == {"11-22T10": Decimal(2), "11-22T11": Decimal(0)}
@@ -101,7 +104,9 @@ def test_a_thousand_amounts_of_eighteen_decimals_add_up(path: Path) -> None:
         ]
         add(store, snapshot("2026-11-23T10:00", *events))
         assert sum(ledger(store, "2026-11-23T10:00").values()) == sum(amounts)
-        view = store.connection.execute("SELECT decimal_sum(amount), decimal_sum(usd) FROM earnings_daily_usd").fetchone()
+        view = store.connection.execute(
+            "SELECT decimal_sum(amount), decimal_sum(usd) FROM earnings_daily_usd"
+        ).fetchone()
         assert [Decimal(value) for value in view] == [sum(amounts)] * 2
         assert sum(amounts) > 10
 

@@ -1,0 +1,132 @@
+"""Readings into the ledger: which series a reading continues, and how the booked hours change by it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+from . import accrual
+from .types import HOUR_S, Accrual, EarningsSample, Quality, SampleKind, Snapshot, VoidedSample, decimal_text
+
+Series = tuple[str, str, str, str]
+"""Currency, kind, period and external id: what one counter is told by."""
+
+
+def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learned_s: int) -> list[Accrual]:
+    """Store the earnings samples of a reading; returns how the ledger changes by them, hour by hour."""
+    new: dict[Series, list[EarningsSample]] = {}
+    stored_ids = _stored_ids(connection, snapshot)
+    for sample in accrual.without_mixing(snapshot.earnings, stored_ids):
+        new.setdefault((sample.currency, str(sample.kind), sample.period, sample.external_id), []).append(sample)
+    voided: dict[Series, list[VoidedSample]] = {}
+    for void in snapshot.voided:
+        voided.setdefault((void.currency, str(void.kind), void.period, void.external_id), []).append(void)
+    booked: list[Accrual] = []
+    # Earlier periods first: a new period starts where the closed one ended.
+    for series in sorted(new.keys() | voided.keys(), key=lambda key: key[2]):
+        changes = new.get(series, []), voided.get(series, [])
+        booked += _book_series(connection, run_id, snapshot.node, series, changes, learned_s)
+    return booked
+
+
+def _stored_ids(connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, set[str]]:
+    stored: dict[str, set[str]] = {}
+    for period in {sample.period for sample in snapshot.earnings if sample.kind is SampleKind.COUNTER}:
+        rows = connection.execute(
+            "SELECT DISTINCT external_id FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ?",
+            (snapshot.node, period),
+        )
+        stored[period] = {row[0] for row in rows}
+    return stored
+
+
+def _book_series(
+    connection: sqlite3.Connection,
+    run_id: int,
+    node: str,
+    series: Series,
+    changes: tuple[Sequence[EarningsSample], Sequence[VoidedSample]],
+    learned_s: int,
+) -> list[Accrual]:
+    """Store new and voided samples of one series; returns the ledger's change that follows from them."""
+    new, voided = changes
+    currency, kind, period, external_id = series
+    key = (node, currency, kind, external_id, period)
+    first_s = min(sample.observed_s for sample in (*new, *voided))
+    anchor_s = connection.execute(
+        "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
+        "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
+        (*key, first_s),
+    ).fetchone()[0]
+    opened_s = None
+    if anchor_s is None:
+        earlier_s = connection.execute(
+            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
+            "AND external_id = ? AND period < ? AND voided_s IS NULL",
+            key,
+        ).fetchone()[0]
+        opened_s = accrual.opening_s(period, earlier_s)
+    before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
+    _insert_samples(connection, run_id, node, new, learned_s)
+    connection.executemany(
+        "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
+        "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
+        [(learned_s, *key, void.observed_s) for void in voided],
+    )
+    after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
+    return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+
+
+def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
+    rows = connection.execute(
+        "SELECT observed_s, amount, share, withheld FROM earnings_samples WHERE node = ? AND currency = ? "
+        "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
+        (*key, from_s),
+    )
+    _, currency, kind, external_id, period = key
+    return [
+        EarningsSample(
+            observed_s,
+            Decimal(amount),
+            currency,
+            SampleKind(kind),
+            period,
+            external_id,
+            Decimal(share),
+            Decimal(withheld),
+        )
+        for observed_s, amount, share, withheld in rows
+    ]
+
+
+def _insert_samples(
+    connection: sqlite3.Connection, run_id: int, node: str, samples: Iterable[EarningsSample], learned_s: int
+) -> None:
+    connection.executemany(
+        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
+        [
+            (
+                node,
+                one.currency,
+                str(one.kind),
+                one.period,
+                one.external_id,
+                one.observed_s,
+                decimal_text(one.amount),
+                decimal_text(one.share),
+                decimal_text(one.withheld),
+                learned_s,
+                run_id,
+            )
+            for one in samples
+        ],
+    )
+
+
+def known_zeros(snapshot: Snapshot, since_s: int, currency: str) -> list[Accrual]:
+    """A ledger of documents is complete: hours after ``since_s`` without any are a true zero."""
+    return [
+        Accrual(hour_s, Decimal(0), currency, Quality.MEASURED)
+        for hour_s in range(since_s // HOUR_S * HOUR_S, snapshot.observed_s, HOUR_S)
+    ]
