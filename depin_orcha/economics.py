@@ -188,9 +188,27 @@ class Gate:
         return self.learning_days == 0 and self.min_gain_usd_per_day == 0
 
 
-def kept_because(node: NodeFacts, gate: Gate) -> str | None:
+def must_move(node: NodeFacts, capacity: Mapping[str, float]) -> str | None:
+    """Why the present grant may not stay: it breaks what the owner or the host allows. None when it may stay."""
+    if node.current_units is None or not node.lever or node.keep_reason:
+        return None
+    ceiling = allowed_units(node, capacity)
+    if node.current_units > ceiling * (1 + 1e-9):
+        return f"no more than {ceiling:g} units are allowed or there"
+    if node.current_units < node.min_units:
+        return f"at least {node.min_units:g} units are asked for"
+    return None
+
+
+def allowed_units(node: NodeFacts, capacity: Mapping[str, float]) -> float:
+    """The most units that the owner and the host allow; infinite where neither says."""
+    within = [capacity[resource] / amount for resource, amount in node.uses_per_unit.items() if resource in capacity]
+    return min([node.max_units if node.max_units is not None else float("inf"), *within])
+
+
+def kept_because(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> str | None:
     """Why a node is left as it is before anything is computed; None when it may be moved."""
-    if node.keep_reason:
+    if node.keep_reason or must_move(node, capacity):
         return node.keep_reason
     if not node.lever:
         return "its allocation does not change what it earns from day to day"
@@ -207,19 +225,19 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     """The node as a member of a problem's ``nodes[]``; None when what it is granted is unknown."""
     if node.current_units is None:
         return None
-    within = [capacity[resource] / amount for resource, amount in node.uses_per_unit.items() if resource in capacity]
-    ceiling = min([node.max_units if node.max_units is not None else float("inf"), *within])
-    kept = kept_because(node, gate)
+    ceiling = allowed_units(node, capacity)
+    kept = kept_because(node, gate, capacity)
     curve = node.curve
     if curve.evidence == "measured" and node.lever:
-        ceiling = min(ceiling, max(curve.tried[-1].units, node.current_units))
+        ceiling = min(ceiling, max(curve.tried[-1].units, node.current_units, node.min_units))
     ceiling = ceiling if ceiling < float("inf") else node.current_units
     evidence = curve.evidence
     usd_per_unit_hour = curve.usd_per_unit_hour
     if not node.lever:
         evidence = "contract"
-    if evidence == "none" and gate.off:
-        evidence = "measured"  # the owner asked to act on the mean income, in proportion to the grant
+    if evidence == "none" and (gate.off or must_move(node, capacity)):
+        # The owner asked to act on the mean income in proportion to the grant, or the grant cannot stay anyway.
+        evidence = "measured"
     if not curve.segments and node.usd_per_hour_forecast is not None and node.current_units > 0:
         usd_per_unit_hour = node.usd_per_hour_forecast / node.current_units
     frozen = kept is not None
@@ -249,10 +267,6 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
 def short_of(node: NodeFacts, gate: Gate, new_units: float) -> str | None:
     """Why the gain of a move is not sure enough to act on; None when it is, or when the gate is off."""
     if gate.off or node.current_units is None:
-        return None
-    if new_units < node.floor_units or (node.max_units is not None and node.current_units > node.max_units):
-        return None
-    if node.current_units < node.min_units:
         return None
     gain = node.curve.gain_usd_per_hour(node.current_units, new_units)
     if gain is None:

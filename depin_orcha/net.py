@@ -114,39 +114,34 @@ class HttpClient:
         give up earlier than the deadline.
         """
         shown = display_url(url)
-        late = _late(shown, timeout_s or self._deadline_s)
-        ends = min(self._ends, time.monotonic() + (timeout_s or self._deadline_s))
-        limit_s = ends - time.monotonic()
+        allowed_s = timeout_s or self._deadline_s
+        limit_s = min(self._ends - time.monotonic(), allowed_s)
+        ends = time.monotonic() + limit_s
+        late = _late(shown, allowed_s)
         if limit_s <= 0:
             raise late
         try:
-            with (
-                self._cut_off_after(limit_s),
-                self._client.stream(
-                    method,
-                    url,
-                    headers=headers,
-                    params=params,
-                    json=body,
-                    timeout=_timeouts(limit_s),
-                    extensions={"trace": self._remember_socket},
-                ) as response,
-            ):
-                content = _read(response, shown, first_line=first_line)
+            reply = self._exchange(
+                method, url, limit_s, first_line=first_line, headers=headers, params=params, json=body
+            )
         except httpx.HTTPError as error:
             raise (late if time.monotonic() >= ends else _transport_failure(error, shown)) from error
         except (httpx.InvalidURL, UnicodeError) as error:
-            raise AdapterError(
-                FailureKind.CONFIG,
-                f"{shown} cannot be asked",
-                "check the url and the key for characters that do not belong",
-            ) from error
+            hint = "check the url and the key for characters that do not belong"
+            raise AdapterError(FailureKind.CONFIG, f"{shown} cannot be asked", hint) from error
         if time.monotonic() >= ends:
             raise late  # what was cut off may look complete
-        reply = Reply(shown, response.status_code, response.headers, content)
         if reply.status != 200 and reply.status not in accept:
             raise _status_failure(reply)
         return reply
+
+    def _exchange(self, method: str, url: str, limit_s: float, *, first_line: bool, **parts: Any) -> Reply:
+        shown, hooks = display_url(url), {"trace": self._remember_socket}
+        with (
+            self._cut_off_after(limit_s),
+            self._client.stream(method, url, timeout=_timeouts(limit_s), extensions=hooks, **parts) as response,
+        ):
+            return Reply(shown, response.status_code, response.headers, _read(response, shown, first_line=first_line))
 
     @contextmanager
     def _cut_off_after(self, limit_s: float) -> Generator[None]:

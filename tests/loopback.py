@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -65,7 +65,7 @@ class Loopback:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def __enter__(self) -> Loopback:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -114,7 +114,7 @@ class Loopback:
 
 
 class Wire:
-    """A server below HTTP: each connection is answered with ``script``, bytes to send and seconds to wait, then closed."""
+    """A server below HTTP: to each connection it sends the bytes of ``script``, waits its seconds, and hangs up."""
 
     def __init__(self, *script: bytes | float) -> None:
         self._script = script
@@ -122,7 +122,7 @@ class Wire:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def __enter__(self) -> Wire:
+    def __enter__(self) -> Self:
         threading.Thread(target=self._serve, daemon=True).start()
         return self
 
@@ -181,17 +181,10 @@ def _answer_of(folder: Path, route: dict[str, Any], request: Request) -> Answer:
     name = route.get("file", "")
     body = (folder / name).read_bytes() if name else b""
     if "documents" in route:
-        body = json.dumps(_selected(json.loads(body), route["documents"], request.query)).encode()
+        body = json.dumps(selected(json.loads(body), route["documents"], request.query)).encode()
     headers = {key.title(): route[key] for key in ("location", "date") if key in route}
     content_type = route.get("content_type", mimetypes.guess_type(name)[0] or "")
     return Answer(route.get("status", 200), body, content_type, headers, stream=route.get("stream", False))
-
-
-def _selected(documents: list[dict[str, Any]], time_key: str, query: dict[str, str]) -> list[dict[str, Any]]:
-    """Those created after an instant, the oldest first, at most so many: yagna's selection."""
-    after = datetime.fromisoformat(query.get("afterTimestamp", "0001-01-01T00:00:00Z")).replace(tzinfo=None)
-    kept = [one for one in documents if datetime.fromisoformat(one[time_key]).replace(tzinfo=None) > after]
-    return kept[: int(query.get("maxItems", len(kept)))]
 
 
 def broken(respond: Respond, fault: Answer | float | str, *, only: str | None = None) -> Respond:
@@ -209,6 +202,13 @@ def broken(respond: Respond, fault: Answer | float | str, *, only: str | None = 
         return replace(answer, body=answer.body[: len(answer.body) // 2])
 
     return respond_broken
+
+
+def selected(documents: list[dict[str, Any]], time_key: str, query: dict[str, str]) -> list[dict[str, Any]]:
+    """Those created after an instant, the oldest first, at most so many: yagna's selection."""
+    after = datetime.fromisoformat(query.get("afterTimestamp", "0001-01-01T00:00:00Z")).replace(tzinfo=None)
+    kept = [one for one in documents if datetime.fromisoformat(one[time_key]).replace(tzinfo=None) > after]
+    return kept[: int(query.get("maxItems", len(kept)))]
 
 
 def edited(respond: Respond, path: str, change: Callable[[Any], Any]) -> Respond:

@@ -19,6 +19,7 @@ PAGE = 1000
 """Documents per answer: a year of them would not fit into one."""
 
 _SMALL_PAGE = 100
+_OFFERS = "/market-api/v1/offers"
 _PAYING_PLATFORMS = ("erc20-polygon-glm", "erc20-mainnet-glm")
 _VOID = ("REJECTED", "CANCELLED", "FAILED")
 _GOOD_EVENTS = ("ReceivedEvent", "AcceptedEvent", "SettledEvent")
@@ -175,8 +176,13 @@ class Daemon:
 
     def offers(self) -> list[Offer]:
         """What is offered: the proof of what the hardware profile and the presets really came to."""
-        endpoint = "/market-api/v1/offers"
-        return [_offer(offer.object("properties"), endpoint) for offer in self._objects(endpoint)]
+        return [_offer(offer.object("properties")) for offer in objects(self.live_offers(), _OFFERS)]
+
+    def live_offers(self) -> list[dict[str, Any]]:
+        """The members of ``/market-api/v1/offers`` as they are, numbers with a fraction as ``Decimal``."""
+        offers = self._get(_OFFERS).json()
+        objects(offers, _OFFERS)
+        return offers
 
     def version(self) -> str:
         """The daemon's version."""
@@ -267,12 +273,12 @@ def _note(note: Fields) -> Note:
     )
 
 
-def _offer(properties: Fields, endpoint: str) -> Offer:
+def _offer(properties: Fields) -> Offer:
     """The coefficients stand in the order of the usage vector, the price of a start after them."""
     counters = properties.texts("golem.com.usage.vector")
     coefficients = properties.numbers("golem.com.pricing.model.linear.coeffs")
     if len(coefficients) != len(counters) + 1:
-        raise AdapterError(FailureKind.SHAPE, f"{endpoint}: the prices of an offer do not match its usage vector")
+        raise AdapterError(FailureKind.SHAPE, f"{_OFFERS}: the prices of an offer do not match its usage vector")
     price = dict(zip(counters, coefficients, strict=False))
     return Offer(
         runtime=properties.text("golem.runtime.name"),

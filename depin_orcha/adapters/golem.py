@@ -57,7 +57,7 @@ class Options(NodeOptions):
     app_key_file: str | None = None
     """File that holds an application key, made by ``yagna app-key create depin-orcha``."""
     app_key: Annotated[SecretStr | None, Field(json_schema_extra={"secret": True})] = None
-    provider_command: list[str] = Field(["ya-provider"], min_length=1)
+    provider_command: list[str] = Field(default=["ya-provider"], min_length=1)
     """How to run ya-provider, e.g. ["docker", "exec", "NODE", "ya-provider"]."""
 
 
@@ -129,9 +129,9 @@ class Adapter:
         daemon = self._daemon(http)
         return bool(daemon.live_activities() or daemon.running_agreements(int(time.time())))
 
-    def offers(self, http: HttpReader) -> list[Offer]:
-        """What can be hired at this moment, one offer per active preset."""
-        return self._daemon(http).offers()
+    def offers(self, http: HttpReader) -> list[dict[str, Any]]:
+        """The live offers at this moment, one per active preset: members of ``/market-api/v1/offers`` as they are."""
+        return self._daemon(http).live_offers()
 
     def _daemon(self, http: HttpReader) -> Daemon:
         key = self.options.app_key

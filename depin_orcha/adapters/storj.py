@@ -170,7 +170,7 @@ class Adapter:
         if any(_month_differs(payout.node_s, now_s) for payout in payouts.values()):
             warnings.append("the month is turning at this moment: earnings are read next time")
             return []
-        # Seen together at first sight, the closed month would let the running one count from its beginning.
+        # At first sight the closed month is left out: next to it, the running one would count from its beginning.
         months = ("currentMonth",) if since_s is None else ("currentMonth", "previousMonth")
         return [
             _sample(series, payout.month(month), prices[series], now_s, _period(now_s, closed=month == "previousMonth"))

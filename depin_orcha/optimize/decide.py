@@ -70,10 +70,10 @@ def shortfalls(gain: Gain, thresholds: Thresholds) -> Iterator[str]:
     elif net <= noise:
         yield f"its net benefit of {net:.4g} $/h is not above 0"
     wanted = thresholds.min_net_benefit_usd_per_hour
-    if net < wanted - noise:
+    if wanted and net < wanted - noise:
         yield f"its net benefit of {net:.4g} $/h is {wanted - net:.4g} short of min_net_benefit_usd_per_hour {wanted:g}"
     base, pct = abs(gain.current_usd_per_hour), thresholds.min_improvement_pct
-    if base and 100 * (net + noise) < pct * base:
+    if pct and base and 100 * (net + noise) < pct * base:
         yield f"its improvement of {100 * net / base:.4g} % is short of min_improvement_pct {pct:g}"
 
 

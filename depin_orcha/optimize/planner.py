@@ -115,7 +115,7 @@ def _node_plans(host: Host, case: Case, decision: Decision, flips: dict[str, flo
 
 
 def _shadow_prices(case: Case, found: Found, solver: Solver) -> tuple[ShadowPrice, ...]:
-    """Prices of the limits at the grants found: linear programmes with the moves, lots and switches as they are there."""
+    """Prices of the limits at the grants found: linear programmes with moves, lots and switches as they are there."""
     if found.units is None:
         return ()
     units = found.units

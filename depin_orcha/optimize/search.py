@@ -55,12 +55,11 @@ def best_grants(case: Case, solver: Solver) -> Found:
         return _relaxed(case, solver)
     if answer.values is None:
         return _fallback(case, solver, answer.message)
-    return _settled(case, program, answer.values, answer.status, answer.message)
+    return _settled(case, _read(program, answer.values), answer.status, answer.message)
 
 
-def _settled(case: Case, program: Program, values: list[float], status: str, message: str) -> Found:
-    """Return the grants in column values, made exact, or a failure if they break a rule."""
-    units = _read(program, values)
+def _settled(case: Case, units: Grants, status: str, message: str) -> Found:
+    """Return grants made exact, or a failure if they break a rule."""
     for exact in (polish(case, snap(case, units)), snap(case, units)):
         if keeps_rules(case, exact):
             return Found(status, exact)
@@ -104,8 +103,10 @@ def _relaxed(case: Case, solver: Solver) -> Found:
     units = snap(case, _read(program, least))
     levers = (replace(lever, minimum=min(lever.minimum, units[lever.name])) for lever in case.levers)
     lowered = replace(case, levers=tuple(levers))
-    answer = solver.maximise(build(lowered))
-    settled = _settled(lowered, program, answer.values or least, "relaxed", answer.message)
+    again = build(lowered)
+    answer = solver.maximise(again)
+    units = _read(again, answer.values) if answer.values else units
+    settled = _settled(lowered, units, "relaxed", answer.message)
     short = tuple(_unmet_wishes(case, settled.units)) if settled.units else ()
     return replace(settled, short=short) if settled.units is None or short else replace(settled, status="optimal")
 

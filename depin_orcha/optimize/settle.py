@@ -42,7 +42,11 @@ def polish(case: Case, units: Grants) -> Mutable:
                 exact[lever.name] = _best_grant(case, lever, exact)
         if exact == before:
             break
-    return exact
+    return {lever.name: _tidy_move(lever, exact[lever.name]) for lever in case.levers}
+
+
+def _tidy_move(lever: Lever, units: float) -> float:
+    return units if units == lever.base else tidy(units)
 
 
 def room(case: Case, lever: Lever, units: Grants) -> float:

@@ -73,16 +73,17 @@ def test_wrong_answer(answer: Answer, kind: FailureKind, says: str) -> None:
     assert "secret-path" not in error.message + error.hint
 
 
-def test_right_answer_is_exact_and_redirects_are_not_followed() -> None:
-    with Loopback(
-        lambda request: Answer(200, b'{"a": 0.1800038202986111, "b": 1e-18, "c": 9007199254740993}', JSON)
-    ) as server:
-        with HttpClient() as http:
-            value = http.get_json(server.url + "/x", params={"id": "1"}, headers={"Authorization": "Bearer k"})
+def test_right_answer_is_exact() -> None:
+    body = b'{"a": 0.1800038202986111, "b": 1e-18, "c": 9007199254740993}'
+    with Loopback(lambda _: Answer(200, body, JSON)) as server, HttpClient() as http:
+        value = http.get_json(server.url + "/x", params={"id": "1"}, headers={"Authorization": "Bearer k"})
     assert value == {"a": Decimal("0.1800038202986111"), "b": Decimal("1e-18"), "c": 9007199254740993}
     (request,) = server.requests
     assert (request.target, request.headers["authorization"]) == ("/x?id=1", "Bearer k")
-    with Loopback(lambda request: Answer(301, headers={"Location": "/elsewhere"})) as server:
+
+
+def test_redirect_is_not_followed() -> None:
+    with Loopback(lambda _: Answer(301, headers={"Location": "/elsewhere"})) as server:
         fault(server.url)
     assert [request.path for request in server.requests] == ["/"]
 
