@@ -304,39 +304,31 @@ def import_file(
     return _output(result, tables.imported)
 
 
-@verb(app, "pause", locking=True, codes=_CYCLE_CODES, example="depin-orcha pause --for 4h --node golem_1")
+@verb(app, "pause", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha pause --for 4h --node golem_1")
 def pause(
     shared: Shared,
     span: Annotated[str | None, typer.Option("--for", metavar="4h", help="30m, 4h, 2d; else until resumed.")] = None,
-    node: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this node; may be repeated.")] = None,
 ) -> Output:
     """Collect on, but act on nothing until `resume`."""
     from .cycle import single
     from .pausing import pause as hold_still
     from .render import tables
 
-    result = single(_job_for(shared, node), "pause", lambda job, store: hold_still(job, store, span))
+    result = single(_job(shared), "pause", lambda job, store: hold_still(job, store, span))
     return _output(result, tables.pauses)
 
 
-@verb(app, "resume", locking=True, codes=_CYCLE_CODES, example="depin-orcha resume")
+@verb(app, "resume", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha resume")
 def resume(
     shared: Shared,
-    node: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this node; may be repeated.")] = None,
 ) -> Output:
     """End a pause."""
     from .cycle import single
     from .pausing import resume as go_on
     from .render import tables
 
-    result = single(_job_for(shared, node), "resume", go_on)
+    result = single(_job(shared), "resume", go_on)
     return _output(result, tables.pauses)
-
-
-def _job_for(shared: Shared, node: list[str] | None) -> Job:
-    from dataclasses import replace
-
-    return replace(_job(shared), only=frozenset(node or ()))
 
 
 @verb(app, "init", codes="0, 1, 2, 77 not permitted, 78 configuration", example="depin-orcha init")

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, cast
 
 LARGEST = 1e100
-"""Numbers beyond this cannot be multiplied with one another without overflow."""
+"""Numbers beyond this cannot be multiplied with one another without overflow; nearer to 0 than its inverse is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Field:
         return self.raw
 
     def number(self, minimum: float = -LARGEST) -> float:
-        """Return a finite number of at least ``minimum``."""
+        """Return a finite number of at least ``minimum``; never -0.0, so that equal problems have equal bytes."""
         if isinstance(self.raw, bool) or not isinstance(self.raw, int | float):
             raise self.fault("must be a number")
         if isinstance(self.raw, float) and not math.isfinite(self.raw):
@@ -86,7 +86,7 @@ class Field:
             raise self.fault(f"must not exceed {LARGEST:g}")
         if self.raw < minimum:
             raise self.fault(f"must be at least {minimum:g}, not {self.raw:g}")
-        return float(self.raw) + 0.0  # turns -0.0 into 0.0: equal problems have equal bytes
+        return float(self.raw) if abs(self.raw) > 1 / LARGEST else 0.0
 
     def whole(self, minimum: int) -> int:
         """Return a whole number of at least ``minimum``."""

@@ -16,7 +16,7 @@ from depin_orcha.optimize.plan import HostPlan
 HORIZON_H = 12
 Document = dict[str, Any]
 
-prices = st.sampled_from([-0.01, 0.0, 0.01, 0.02]) | st.floats(-0.01, 0.05)
+prices = st.sampled_from([-0.01, 0.0, 0.01, 0.02]) | st.integers(-10_000, 50_000).map(lambda micro: micro / 1e6)
 
 
 @st.composite
@@ -28,7 +28,7 @@ def nodes(draw: st.DrawFn, name: str, *, lots: bool) -> Document:
     return {
         "node": name,
         "uses_per_unit": {"cpu_cores": draw(st.sampled_from([0, 0.5, 1, 2])), "memory_bytes": draw(st.integers(0, 3)) * 1e9},
-        "current_units": draw(st.none() | whole | st.floats(0, top)),
+        "current_units": draw(st.none() | whole | st.integers(0, 1000 * top).map(lambda milli: milli / 1000)),
         "max_units": top,
         "min_units": draw(st.sampled_from([0, 0, 0, 1, top])),
         "floor_units": draw(st.sampled_from([0, 0, 0, 0.5, 1])),

@@ -295,6 +295,13 @@ def test_the_order_of_nodes_does_not_matter() -> None:
     assert grants(forth) == list(reversed(grants(back)))
 
 
+def test_numbers_at_the_edge_of_what_a_float_holds_are_no_accident() -> None:
+    host = decided(node("a", usd_per_unit_hour=5e-324, current_units=1e-300, restart_fee_usd=1e-310), cores=1e-320)
+    assert (host.status, host.decision, grants(host)) == ("optimal", "hold", [0.0])
+    host = decided(node("a", usd_per_unit_hour=1e100, max_units=1e100, current_units=1e99), cores=1e100)
+    assert (host.status, host.decision, grants(host)) == ("optimal", "apply", [1e100])
+
+
 @pytest.mark.parametrize("price", [1e-9, 1.0, 1e6])
 def test_prices_of_any_size_decide_alike(price: float) -> None:
     host = decided(
