@@ -45,7 +45,8 @@ def collect(job: Job, store: Store) -> Result:
         currencies |= adapter_class(options.protocol).currencies
     since = {name: row.observed_s if (row := known.last_seen(name)) else None for name in wanted}
     backoffs = known.backoffs()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
         quotes = pool.submit(_latest_prices, job, currencies, backoffs)
         readings = {
             name: pool.submit(_read, job.config, name, options, job.now_s, since[name])
@@ -72,8 +73,12 @@ def collect(job: Job, store: Store) -> Result:
                         name, job.now_s, job.now_s, HealthStatus.UNKNOWN, read.message, failure_kind=read.kind
                     )
                 nodes.append(_empty(name, options, job.now_s, read.message))
-    asked, delivered = len(readings), len(readings) - len(failures)
-    failures += _store_prices(job, store, quotes.result(), currencies, warnings)
+        asked, delivered = len(readings), len(readings) - len(failures)
+        failures += _store_prices(job, store, quotes.result(), currencies, warnings)
+    finally:
+        # When this was interrupted, nobody wants what a hanging node may still deliver.
+        pool.shutdown(wait=False, cancel_futures=True)
+    store.thin(job.now_s, job.config.settings.raw_retention_days)
     _add_usd(nodes, known, job.now_s)
     data = {
         "nodes": nodes,

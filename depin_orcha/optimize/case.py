@@ -175,6 +175,12 @@ class Case:
         levers = tuple(replace(lever, loss_hours=0.0, fee_usd=0.0) for lever in self.levers)
         return replace(self, levers=levers)
 
+    def lowered_to(self, units: Grants) -> Case:
+        """Return the same case with the owner's minimums no higher than these grants; sizes that work stay."""
+        wishes = {lever.name: lever.minimum if lever.on_off else units[lever.name] for lever in self.levers}
+        levers = tuple(replace(lever, minimum=min(lever.minimum, wishes[lever.name])) for lever in self.levers)
+        return replace(self, levers=levers)
+
     def reach(self, lever: Lever) -> float:
         """Units that the lever could have if it had the limits to itself; never more than its ``top``."""
         rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits if lever.name in limit.uses]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .case import Case, Gain, Grants, case_of
@@ -119,8 +118,7 @@ def _shadow_prices(case: Case, found: Found, solver: Solver) -> tuple[ShadowPric
     if found.units is None:
         return ()
     units = found.units
-    levers = (replace(lever, minimum=min(lever.minimum, units[lever.name])) for lever in case.levers)
-    program = build(replace(case, levers=tuple(levers)), physical=False)
+    program = build(case.lowered_to(units), physical=False)
     fix_integers(program, units)
     prices: list[ShadowPrice] = []
     for limit in case.limits:

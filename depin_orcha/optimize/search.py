@@ -101,8 +101,7 @@ def _relaxed(case: Case, solver: Solver) -> Found:
     if least is None:
         return _clash(case, solver)
     units = snap(case, _read(program, least))
-    levers = (replace(lever, minimum=min(lever.minimum, units[lever.name])) for lever in case.levers)
-    lowered = replace(case, levers=tuple(levers))
+    lowered = case.lowered_to(units)
     again = build(lowered)
     answer = solver.maximise(again)
     units = _read(again, answer.values) if answer.values else units

@@ -156,3 +156,31 @@ def test_an_interrupted_transaction_leaves_nothing(path: Path) -> None:
             store.add_snapshot(snapshot("2026-11-22T10:00", counter("2026-11-22T10:00", "1")), 0, "USD")
             raise KeyboardInterrupt
         assert store.connection.execute("SELECT count(*) FROM earnings_samples").fetchone() == (0,)
+
+
+def test_thinning_keeps_every_sum_and_the_first_reading_of_an_hour(path: Path) -> None:
+    with opened(path) as store:
+        for minutes in range(0, 300, 15):
+            when = f"2026-09-22T{10 + minutes // 60:02}:{minutes % 60:02}"
+            add(store, snapshot(when, counter(when, str(minutes), "2026-09")))
+        before = ledger(store, "2026-11-22T00:00")
+        store.thin(at("2026-11-22T00:00"), raw_days=30)
+        count = "SELECT count(*) FROM {} WHERE node = 'node_1'"
+        assert store.connection.execute(count.format("health_samples")).fetchone() == (5,)
+        assert store.connection.execute(count.format("earnings_samples")).fetchone() == (2,)
+        late = counter("2026-09-22T15:00", "290", "2026-09")
+        add(store, snapshot("2026-11-22T00:15", late))
+        assert ledger(store, "2026-11-22T00:00") == before
+        assert sum(ledger(store, "2026-11-22T01:00").values()) == 290
+
+
+def test_thinning_happens_once_a_day(path: Path) -> None:
+    with opened(path) as store:
+        store.thin(at("2026-11-22T00:10"), raw_days=30)
+        for when in ("2026-09-22T10:00", "2026-09-22T10:15"):
+            add(store, snapshot(when))
+        count = "SELECT count(*) FROM health_samples"
+        store.thin(at("2026-11-22T23:50"), raw_days=30)
+        assert store.connection.execute(count).fetchone() == (2,)
+        store.thin(at("2026-11-23T00:05"), raw_days=30)
+        assert store.connection.execute(count).fetchone() == (1,)
