@@ -28,7 +28,6 @@ from .types import (
     decimal_text,
 )
 
-
 _HOURLY_DAYS = 90
 
 _THINNED = {

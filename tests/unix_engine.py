@@ -44,7 +44,7 @@ class UnixEngine:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_DELETE = reply  # noqa: N815
+            do_GET = do_POST = do_DELETE = reply
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True

@@ -6,11 +6,11 @@ Every method raises ``AdapterError`` of kind shape that names the endpoint and t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar, cast
 
 from depin_orcha.errors import AdapterError, FailureKind
+from depin_orcha.timefmt import parse_rfc3339
 
 _T = TypeVar("_T")
 _LARGEST_EXPONENT = 60
@@ -119,16 +119,10 @@ def objects(value: Any, endpoint: str, path: str = "") -> list[Fields]:
 
 
 def instant_s(text: str) -> int:
-    """Epoch seconds of an RFC 3339 instant, fractions cut off; without a zone it is UTC. Raises ``ValueError``."""
+    """Epoch seconds of an RFC 3339 instant with a time of day. Raises ``ValueError``."""
     if "T" not in text:
         raise ValueError(text)
-    instant = datetime.fromisoformat(text).replace(microsecond=0)
-    return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
-
-
-def rfc3339(instant_s: int) -> str:
-    """``2026-11-22T20:15:00Z``."""
-    return datetime.fromtimestamp(instant_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return parse_rfc3339(text)
 
 
 def _misshapen(endpoint: str, path: str, fault: str) -> AdapterError:

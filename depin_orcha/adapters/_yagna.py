@@ -12,8 +12,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from depin_orcha.adapters import HttpReader
-from depin_orcha.adapters._read import Fields, instant_s, objects, rfc3339
+from depin_orcha.adapters._read import Fields, instant_s, objects
 from depin_orcha.errors import AdapterError, FailureKind
+from depin_orcha.timefmt import rfc3339
 
 PAGE = 1000
 """Documents per answer: a year of them would not fit into one."""

@@ -16,8 +16,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
-from depin_orcha.adapters._read import Fields, objects, rfc3339
+from depin_orcha.adapters._read import Fields, objects
 from depin_orcha.errors import AdapterError, FailureKind
+from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import (
     DECIMALS,
     EarningsSample,

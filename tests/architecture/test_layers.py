@@ -39,7 +39,7 @@ def test_adapters_know_only_the_nouns(module: str) -> None:
     foreign = {first(name) for name in imports(module)} - STDLIB - {"depin_orcha", "pydantic"}
     shared = {name for name in siblings("adapters") if name.split(".")[1].startswith("_")}
     assert foreign == set()
-    assert ours(module) - {module} <= {"types", "errors", "adapters", ""} | shared
+    assert ours(module) - {module} <= {"types", "errors", "timefmt", "adapters", ""} | shared
 
 
 @pytest.mark.parametrize("module", siblings("actuators"))

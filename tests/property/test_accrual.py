@@ -1,6 +1,7 @@
 """Whatever the order and number of polls, the ledger adds up to what the counter grew by."""
 
 from decimal import Decimal
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def test_accruals_conserve_growth_in_any_order(readings: list[tuple[int, Decimal
     samples = [EarningsSample(at_s, amount, "GLM", SampleKind.COUNTER, "", "a") for at_s, amount in readings]
     ordered = sorted(samples, key=lambda sample: sample.observed_s)
     grown = sum(
-        (max(after.amount - before.amount, Decimal(0)) for before, after in zip(ordered, ordered[1:], strict=False)),
+        (max(after.amount - before.amount, Decimal(0)) for before, after in pairwise(ordered)),
         Decimal(0),
     )
     random.shuffle(samples)  # type: ignore[attr-defined]

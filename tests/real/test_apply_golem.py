@@ -102,9 +102,10 @@ def provider(tmp_path: Path) -> Path:
 class Owner:
     """Types commands; the provider's own folder is named in the environment, as ya-provider wants it."""
 
-    def __init__(self, folder: Path, data_dir: Path) -> None:
+    def __init__(self, folder: Path, agent: Agent) -> None:
         self.folder = folder
-        self.environment = os.environ | {"DATA_DIR": str(data_dir), "HOME": str(folder)}
+        self.agent = agent
+        self.environment = os.environ | {"DATA_DIR": str(agent.data_dir), "HOME": str(folder)}
 
     def __call__(self, *words: str) -> dict[str, Any]:
         argv = [sys.executable, "-m", "depin_orcha", *words, "--json"]
@@ -128,9 +129,7 @@ def owner(tmp_path: Path, operator: SimulatedOperator, provider: Path, engine: D
             f'[nodes.golem_1]\nprotocol = "golem"\nurl = "{daemon.url}"\napp_key_file = "golem.key"\napply = true\n'
             f'runtime = "docker"\ncontainer = "golem"\nprovider_command = ["{PROVIDER}"]\n'
         )
-        owner = Owner(tmp_path, provider)
-        owner.agent = agent
-        yield owner
+        yield Owner(tmp_path, agent)
     engine.remove("golem")
 
 

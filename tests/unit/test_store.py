@@ -152,9 +152,14 @@ def test_a_folder_that_cannot_be_made_is_not_permitted(tmp_path: Path) -> None:
 
 def test_an_interrupted_transaction_leaves_nothing(path: Path) -> None:
     with opened(path) as store:
-        with pytest.raises(KeyboardInterrupt), store.transaction():
-            store.add_snapshot(snapshot("2026-11-22T10:00", counter("2026-11-22T10:00", "1")), 0, "USD")
-            raise KeyboardInterrupt
+
+        def interrupted() -> None:
+            with store.transaction():
+                store.add_snapshot(snapshot("2026-11-22T10:00", counter("2026-11-22T10:00", "1")), 0, "USD")
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert store.connection.execute("SELECT count(*) FROM earnings_samples").fetchone() == (0,)
 
 
