@@ -38,21 +38,32 @@ def accrue(samples: Iterable[EarningsSample], opened_s: int | None = None) -> Ho
     previous = None
     if opened_s is not None:
         first = ordered[0]
-        previous = replace(first, observed_s=min(opened_s, first.observed_s), amount=Decimal(0), withheld=Decimal(0))
+        previous = replace(
+            first, observed_s=min(opened_s, first.observed_s), amount=Decimal(0), withheld=Decimal(0), baseline=None
+        )
     for sample in ordered:
         if previous is not None:
             _add_growth(hours, previous, sample)
-        previous = sample
+        previous = with_baseline(sample, previous)
     return hours
+
+
+def with_baseline(sample: EarningsSample, previous: EarningsSample | None) -> EarningsSample:
+    """The sample with what the next growth counts from: its amount, or the peak so far where it keeps one."""
+    if sample.baseline is not None or not sample.keeps_peak or previous is None:
+        return sample
+    peak = previous.amount if previous.baseline is None else previous.baseline
+    return replace(sample, baseline=max(peak, sample.amount))
 
 
 def growth(previous: EarningsSample, sample: EarningsSample) -> Decimal:
     """The operator's part of what a counter grew by between two readings; 0 when it fell."""
-    if sample.amount < previous.amount:
+    baseline = previous.amount if previous.baseline is None else previous.baseline
+    if sample.amount < baseline:
         return Decimal(0)
     with localcontext(DECIMALS):
         withheld = max(sample.withheld - previous.withheld, Decimal(0))
-        return max((sample.amount - previous.amount) * sample.share - withheld, Decimal(0))
+        return max((sample.amount - baseline) * sample.share - withheld, Decimal(0))
 
 
 def difference(before: Mapping[int, tuple[Decimal, Quality]], after: Hours, currency: str) -> list[Accrual]:

@@ -68,7 +68,7 @@ def _book_series(
         ).fetchone()[0]
         opened_s = accrual.opening_s(period, earlier_s)
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    _insert_samples(connection, run_id, node, new, learned_s)
+    _insert_samples(connection, run_id, node, _with_baselines(before, new), learned_s)
     connection.executemany(
         "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
@@ -78,9 +78,19 @@ def _book_series(
     return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
 
 
+def _with_baselines(before: Sequence[EarningsSample], new: Sequence[EarningsSample]) -> list[EarningsSample]:
+    """The new samples with what growth counts from, so that no peak is lost when old readings are thinned."""
+    previous = max(before, key=lambda sample: sample.observed_s, default=None)
+    settled: list[EarningsSample] = []
+    for sample in sorted(new, key=lambda sample: sample.observed_s):
+        previous = accrual.with_baseline(sample, previous)
+        settled.append(previous)
+    return settled
+
+
 def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
     rows = connection.execute(
-        "SELECT observed_s, amount, share, withheld FROM earnings_samples WHERE node = ? AND currency = ? "
+        "SELECT observed_s, amount, share, withheld, baseline FROM earnings_samples WHERE node = ? AND currency = ? "
         "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
         (*key, from_s),
     )
@@ -95,8 +105,9 @@ def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) 
             external_id,
             Decimal(share),
             Decimal(withheld),
+            baseline=None if baseline is None else Decimal(baseline),
         )
-        for observed_s, amount, share, withheld in rows
+        for observed_s, amount, share, withheld, baseline in rows
     ]
 
 
@@ -104,7 +115,7 @@ def _insert_samples(
     connection: sqlite3.Connection, run_id: int, node: str, samples: Iterable[EarningsSample], learned_s: int
 ) -> None:
     connection.executemany(
-        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
         [
             (
                 node,
@@ -116,6 +127,7 @@ def _insert_samples(
                 decimal_text(one.amount),
                 decimal_text(one.share),
                 decimal_text(one.withheld),
+                None if one.baseline is None else decimal_text(one.baseline),
                 learned_s,
                 run_id,
             )

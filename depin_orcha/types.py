@@ -98,7 +98,9 @@ class EarningsSample:
     ``amount`` is gross in ``currency``; the operator's part of a growth d of a counter is
     ``d * share - growth of withheld``. ``period`` names the stretch inside which a counter only grows
     (``2026-11``, an activity id, ``""`` for a lifetime counter); ``external_id`` names the series
-    (a satellite, an activity, an invoice).
+    (a satellite, an activity, an invoice). ``keeps_peak``: a fall is only a late or wobbling reading, so growth counts
+    again once the old peak is passed; without it a fall is the new baseline. ``baseline`` is what the next growth
+    counts from, as stored; None is the amount itself.
     """
 
     observed_s: int
@@ -109,6 +111,8 @@ class EarningsSample:
     external_id: str = ""
     share: Decimal = Decimal(1)
     withheld: Decimal = Decimal(0)
+    keeps_peak: bool = False
+    baseline: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

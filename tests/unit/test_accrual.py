@@ -1,5 +1,6 @@
 """Readings become hourly earnings: differences, resets, rollovers, gaps, duplicates, and exact sums."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -41,6 +42,14 @@ def test_a_fall_earns_nothing_and_becomes_the_new_baseline() -> None:
         [counter("2026-11-22T10:00", "5"), counter("2026-11-22T10:15", "3"), counter("2026-11-22T10:30", "3.5")]
     )
     assert hours == {at("2026-11-22T10:00"): (Decimal("0.5"), Quality.MEASURED)}
+
+
+def test_a_wobbling_counter_counts_again_from_its_peak() -> None:
+    readings = [counter("2026-11-22T10:00", "5"), counter("2026-11-22T10:15", "3"), counter("2026-11-22T10:30", "6")]
+    kept = [replace(one, keeps_peak=True) for one in readings]
+    assert accrue(kept) == {at("2026-11-22T10:00"): (Decimal(1), Quality.MEASURED)}
+    slashed = [kept[0], readings[1], kept[2]]
+    assert accrue(slashed) == {at("2026-11-22T10:00"): (Decimal(3), Quality.MEASURED)}
 
 
 def test_share_and_withheld_are_the_operators_part() -> None:

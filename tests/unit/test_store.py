@@ -1,5 +1,6 @@
 """The ledger in a real file: resets, rollovers, late and voided documents, duplicates, and what was known when."""
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_a_complete_ledger_knows_its_zeros_and_a_gap_does_not(path: Path) -> Non
         add(store, snapshot("2026-11-22T12:30", complete_since="2026-11-22T10:00"))
         add(store, snapshot("2026-11-22T20:30"))
         assert set(ledger(store, "2026-11-22T21:00")) == {"11-22T10", "11-22T11", "11-22T12"}
+
+
+def test_a_peak_outlives_the_readings_that_made_it(path: Path) -> None:
+    with opened(path) as store:
+        for when, amount in (("2026-09-01T10:00", "5"), ("2026-09-01T11:00", "9"), ("2026-09-01T12:00", "7")):
+            add(store, snapshot(when, replace(counter(when, amount, ""), keeps_peak=True)))
+        store.thin(at("2026-11-22T00:00"), raw_days=30)
+        last = replace(counter("2026-11-22T10:00", "10", ""), keeps_peak=True)
+        add(store, snapshot("2026-11-22T10:00", last))
+        assert sum(ledger(store, "2026-11-23T00:00").values()) == 5
 
 
 def test_an_hour_is_valued_once(path: Path) -> None:
