@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from . import actuators
@@ -15,6 +16,7 @@ from .actuators import Route, Target
 from .adapters import NodeOptions
 from .asof import AsOf, PlanRow
 from .collect import make_adapter
+from .config import Config
 from .cycle import Job, Result, require_nodes
 from .errors import ActuatorError, AdapterError, ConfigError, DataError, ExitCode, FailureKind
 from .execute import Outcome, execute, recover
@@ -22,7 +24,7 @@ from .net import HttpClient
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
-from .types import Action, ActionState, Failure, HttpCall, Resource, RunCommand
+from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ def apply(job: Job, store: Store, *, execute: bool) -> Result:
     Raises ``DataError`` without a plan or with an expired one.
     """
     require_nodes(job)
-    with Outside() as outside:
+    with Outside(partial(_authorization, job.config)) as outside:
         return _apply(_World(job, store, outside), execute=execute)
 
 
@@ -63,7 +65,7 @@ def _apply(world: _World, *, execute: bool) -> Result:
 
 def release(job: Job, store: Store, *, execute: bool) -> Result:
     """Everything that was ever set is back at what stood before our first write, on paused nodes too."""
-    with Outside() as outside:
+    with Outside(partial(_authorization, job.config)) as outside:
         return _release(_World(job, store, outside), execute=execute)
 
 
@@ -83,6 +85,21 @@ def _release(world: _World, *, execute: bool) -> Result:
         except ActuatorError as error:
             work.failures.append(Failure(node, error.kind, error.message, error.hint))
     return world.carry_out(work, None, execute=execute, consent=_needs_none)
+
+
+def _authorization(config: Config, base_url: str) -> Mapping[str, str]:
+    """The headers that a configured node's interface wants to see; none for an address that no node has.
+
+    Raises ``AdapterError`` or ``ConfigError``.
+    """
+    for name, options in config.nodes.items():
+        if getattr(options, "url", None) == base_url:
+            adapter, _ = make_adapter(config, name, options)
+            ask = getattr(adapter, "authorization", None)
+            if ask is not None:
+                with HttpClient(options.deadline_s) as http:
+                    return ask(http)
+    return {}
 
 
 def _opted_in(options: NodeOptions) -> bool:
@@ -115,7 +132,7 @@ def _route_host(world: _World, plan: PlanRow, host: Mapping[str, Any], work: _Wo
         if not node["changed"] or options is None or not world.job.wanted(name) or world.is_paused(name):
             continue
         if options.host != "local":
-            work.advice.append(_elsewhere(name, options, grants[name], node["reason"]))
+            work.advice.append(_elsewhere(world.known, name, options, grants[name], node["reason"]))
             continue
         try:
             work.routes[name] = world.route(name, options, grants[name], node["reason"])
@@ -127,7 +144,9 @@ def _grant(node: Mapping[str, Any]) -> dict[Resource, float]:
     return {Resource(name): float(amount) for name, amount in node["resources"].items()}
 
 
-def _elsewhere(name: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> dict[str, Any]:
+def _elsewhere(
+    known: AsOf, name: str, options: NodeOptions, grant: Mapping[Resource, float], why: str
+) -> dict[str, Any]:
     wanted = ", ".join(f"{resource} = {amount:g}" for resource, amount in grant.items())
     return {
         "node": name,
@@ -135,12 +154,25 @@ def _elsewhere(name: str, options: NodeOptions, grant: Mapping[Resource, float],
         "why": why,
         "before": {},
         "after": {str(resource): amount for resource, amount in grant.items()},
-        "command": None,
+        "command": _by_hand(known, name, options, grant),
         "path": None,
         "request": None,
         "state": str(ActionState.ADVICE),
         "detail": f"it runs on {options.host}, which this machine cannot change: set {wanted} there",
     }
+
+
+def _by_hand(known: AsOf, name: str, options: NodeOptions, grant: Mapping[Resource, float]) -> str | None:
+    """What its owner types on the other machine; None for a protocol without such a command."""
+    command = getattr(options, "provider_command", None)
+    usage = known.usage(name)
+    amounts = {resource: one.allocated for resource, one in usage.items() if one.allocated is not None} | dict(grant)
+    if command is None or not {Resource.CPU_CORES, Resource.MEMORY_BYTES, Resource.STORAGE_BYTES} <= amounts.keys():
+        return None
+    gib = {key: f"{amounts[key] / 2**30:.4g}" for key in (Resource.MEMORY_BYTES, Resource.STORAGE_BYTES)}
+    limits = ["--cpu-threads", f"{amounts[Resource.CPU_CORES]:.0f}", "--mem-gib", gib[Resource.MEMORY_BYTES]]
+    create = [*command, "profile", "create", "depin-orcha", *limits, "--storage-gib", gib[Resource.STORAGE_BYTES]]
+    return f"{shlex.join(create)} && {shlex.join([*command, 'profile', 'activate', 'depin-orcha'])}"
 
 
 class _World:
@@ -263,10 +295,15 @@ class _World:
             "after": action.after,
             "command": command,
             "path": None,
-            "request": f"{call.method} {call.path}" if isinstance(call, HttpCall) else None,
+            "request": _request(call),
             "state": str(state),
             "detail": detail,
         }
+
+
+def _request(call: Call) -> str | None:
+    calls = call.calls if isinstance(call, HttpCalls) else (call,)
+    return ", ".join(dict.fromkeys(f"{one.method} {one.path}" for one in calls if isinstance(one, HttpCall))) or None
 
 
 def _code(failures: Iterable[Failure], outcomes: Iterable[Outcome]) -> ExitCode:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .types import DECIMALS, HOUR_S, Price, Quality, Resource, Usage
+from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,8 @@ class AsOf:
     def hours(self, since_s: int = 0, node: str | None = None) -> Iterator[EarnedHour]:
         """Earned hours from ``since_s`` on, ordered by node, hour and currency; the running hour included."""
         rows = self.connection.execute(
-            "SELECT a.node, a.hour_s, a.currency, group_concat(a.amount), min(a.quality), "
+            "SELECT a.node, a.hour_s, a.currency, group_concat(a.amount), max(CASE a.quality WHEN 'measured' THEN 0 "
+            "WHEN 'interpolated' THEN 1 WHEN 'estimated' THEN 2 ELSE 3 END), "
             "v.price_usd, v.price_source, v.price_observed_s "
             "FROM accruals a LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s "
             "AND v.learned_s <= :now "
@@ -104,7 +105,7 @@ class AsOf:
         )
         for name, hour_s, currency, amounts, quality, price, source, price_s in rows:
             value = None if price is None else Price(currency, Decimal(price), source, price_s)
-            yield EarnedHour(name, currency, hour_s, _sum(amounts), Quality(quality), value)
+            yield EarnedHour(name, currency, hour_s, _sum(amounts), CERTAINTY[int(quality)], value)
 
     def unvalued_hours(self) -> list[tuple[str, int]]:
         """(currency, hour) of completed hours with earnings and no fixed price yet; USD needs none."""
@@ -115,6 +116,24 @@ class AsOf:
             (self.now_s - HOUR_S,),
         )
         return [(row[0], row[1]) for row in rows]
+
+    def hours_without_rate(self, currency: str) -> list[int]:
+        """Completed hours with earnings, no earlier than the first known rate of the owner's money, that lack one."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT a.hour_s FROM accruals a WHERE a.hour_s <= :now - 3600 AND a.hour_s > "
+            "(SELECT min(observed_s) FROM prices WHERE currency = :currency) - 3600 AND NOT EXISTS "
+            "(SELECT 1 FROM hour_values v WHERE v.currency = :currency AND v.hour_s = a.hour_s) ORDER BY 1",
+            {"now": self.now_s, "currency": currency},
+        )
+        return [row[0] for row in rows]
+
+    def hour_prices(self, currency: str, since_s: int) -> dict[int, Decimal]:
+        """Hour -> USD per unit as fixed for it, from ``since_s`` on."""
+        rows = self.connection.execute(
+            "SELECT hour_s, price_usd FROM hour_values WHERE currency = ? AND hour_s >= ? AND learned_s <= ?",
+            (currency, since_s // HOUR_S * HOUR_S, self.now_s),
+        )
+        return {row[0]: Decimal(row[1]) for row in rows}
 
     def price_at(self, currency: str, instant_s: int) -> Price | None:
         """The last price at or before an instant, however old."""
@@ -137,6 +156,15 @@ class AsOf:
     def last_seen(self, node: str) -> HealthRow | None:
         """The last reading of a node that succeeded."""
         return self._health(node, "AND failure_kind IS NULL ")
+
+    def last_read_s(self, node: str) -> int | None:
+        """The date of the good reading that was made last: where a clock went back, earlier ones have later dates."""
+        row = self.connection.execute(
+            "SELECT observed_s FROM health_samples WHERE node = ? AND learned_s <= ? AND failure_kind IS NULL "
+            "ORDER BY run_id DESC LIMIT 1",
+            (node, self.now_s),
+        ).fetchone()
+        return row[0] if row else None
 
     def _health(self, node: str, condition: str) -> HealthRow | None:
         row = self.connection.execute(
@@ -194,6 +222,18 @@ class AsOf:
             (node, self.now_s),
         )
         return {(row[0], row[1]): Decimal(row[2]) for row in rows}
+
+    def counter_readings(self, node: str, period: str) -> dict[str, list[Decimal]]:
+        """External id -> what a node's counter of a period stood at, the earliest reading first."""
+        rows = self.connection.execute(
+            "SELECT external_id, amount FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ? "
+            "AND learned_s <= ? ORDER BY external_id, observed_s",
+            (node, period, self.now_s),
+        )
+        readings: dict[str, list[Decimal]] = {}
+        for external_id, amount in rows:
+            readings.setdefault(external_id, []).append(Decimal(amount))
+        return readings
 
     def hosts(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
         """Host -> (capacity, used) as last measured or configured."""

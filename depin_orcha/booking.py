@@ -63,12 +63,13 @@ def _book_series(
     if anchor_s is None:
         earlier_s = connection.execute(
             "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
-            "AND external_id = ? AND period < ? AND voided_s IS NULL",
-            key,
+            "AND external_id = ? AND period < ? AND voided_s IS NULL AND observed_s < ?",
+            (*key, first_s),
         ).fetchone()[0]
         opened_s = accrual.opening_s(period, earlier_s)
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    _insert_samples(connection, run_id, node, _with_baselines(before, new), learned_s)
+    possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
+    _insert_samples(connection, run_id, node, _with_baselines(before, possible), learned_s)
     connection.executemany(
         "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
@@ -76,6 +77,17 @@ def _book_series(
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
     return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+
+
+def _is_dated_too_early(
+    sample: EarningsSample, stored: Sequence[EarningsSample], voided: Sequence[VoidedSample]
+) -> bool:
+    """Does the counter stand lower in a later reading? Then the clock went back, and its growth is known already."""
+    gone = {void.observed_s for void in voided}
+    return (sample.kind is SampleKind.COUNTER and not sample.keeps_peak) and any(
+        one.observed_s > sample.observed_s and one.amount < sample.amount and one.observed_s not in gone
+        for one in stored
+    )
 
 
 def _with_baselines(before: Sequence[EarningsSample], new: Sequence[EarningsSample]) -> list[EarningsSample]:

@@ -10,7 +10,7 @@ import typer
 
 from . import __version__
 from .errors import ExitCode, UsageError
-from .shell import Output, Shared, verb
+from .shell import Output, Shared, start, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,23 @@ class Group(StrEnum):
     HOST = "host"
 
 
+class Form(StrEnum):
+    """Formats of ``export --format``."""
+
+    CSV = "csv"
+    JSON = "json"
+    JSONL = "jsonl"
+
+
+class Freq(StrEnum):
+    """Bins of ``forecast --freq``."""
+
+    QUARTER = "15min"
+    HALF = "30min"
+    HOUR = "1h"
+    DAY = "1d"
+
+
 class Model(StrEnum):
     """Models of ``optimize --model``."""
 
@@ -61,7 +78,7 @@ class Model(StrEnum):
 
 def main() -> None:
     """Run the command line."""
-    app()
+    start(app)
 
 
 def _version(value: bool) -> None:
@@ -123,7 +140,7 @@ def forecast(
     shared: Shared,
     horizon: Annotated[int | None, typer.Option(min=1, help="Hours ahead, up to 168; bins with --input.")] = None,
     input_file: Input = None,
-    freq: Annotated[str, typer.Option(help="Bin of a CSV: 15min, 30min, 1h or 1d.")] = "1h",
+    freq: Annotated[Freq, typer.Option(help="Bin of a CSV.")] = Freq.HOUR,
     levels: Annotated[str | None, typer.Option(help="Levels of the bands with --input, in percent: 80,95.")] = None,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
@@ -166,11 +183,14 @@ def optimize(
             text, code = optimize_lines(input_file, model)
             return Output(None, exit_code=code, raw=text)
         result = optimize_document(input_file, model)
-        return _output(result, tables.optimize)
-    from .cycle import single
-    from .planning import optimize as decide
+    else:
+        from .cycle import single
+        from .planning import optimize as decide
 
-    result = single(_job(shared), "optimize", lambda job, store: decide(job, store, model))
+        result = single(_job(shared), "optimize", lambda job, store: decide(job, store, model))
+    if shared.fixed_now:
+        solver = result.data["solver"]
+        result.data["solver"] = {key: value for key, value in solver.items() if not key.endswith("_ms")}
     return _output(result, tables.optimize)
 
 
@@ -216,6 +236,7 @@ def run(
     from .applying import apply as carry_out
     from .collect import collect as read_all
     from .cycle import run as chain
+    from .look import status_data
     from .planning import forecast as plan_ahead
     from .planning import optimize as decide
     from .render import tables
@@ -232,6 +253,8 @@ def run(
 @verb(app, "status", at=True, codes=_LOOK_CODES, example="depin-orcha status --json | jq .data.totals")
 def status(shared: Shared) -> Output:
     """Show what the nodes earn, how they are, and what was decided."""
+    from .look import status_data
+
     data = status_data(shared)
 
     def show(console: Any) -> None:
@@ -242,53 +265,67 @@ def status(shared: Shared) -> Output:
     return Output(data, show=show)
 
 
-def status_data(shared: Shared) -> dict[str, Any]:
-    """The data of a status document; reads the configuration in full only where no run has checked it before."""
-    from . import status as view
-    from .asof import AsOf
-    from .database import open_for_reading
-    from .paths import database_path, read_config
-    from .roster import check_names, configured_nodes
-
-    path, text = read_config(shared.config)
-    connection = open_for_reading(database_path(shared.db))
-    try:
-        known = AsOf(connection, shared.now_s()) if connection else None
-        nodes, max_age_s = configured_nodes(path, text, known)
-        check_names(shared.node, [node.name for node in nodes], known)
-        only = frozenset(shared.node)
-        if known is None:
-            return view.empty_view([node for node in nodes if not only or node.name in only])
-        return view.view(known, nodes, max_age_s, only=only)
-    finally:
-        if connection:
-            connection.close()
-
-
 @verb(app, "history", at=True, codes=_LOOK_CODES, example="depin-orcha history --by month --group protocol")
 def history(
     shared: Shared,
     by: Annotated[Span, typer.Option(help="Length of a row.")] = Span.DAY,
     group: Annotated[Group, typer.Option(help="What a row sums up.")] = Group.NODE,
+    reconcile: Annotated[
+        bool, typer.Option("--reconcile", help="Hold settled months against the networks' own statements.")
+    ] = False,
 ) -> Output:
     """List what was earned, by hour, day or month."""
-    from .asof import AsOf
-    from .database import open_for_reading
     from .ledger import history as rows_of
-    from .paths import database_path, read_config
-    from .render import tables
-    from .roster import check_names, configured_nodes
+    from .look import look
+    from .reconcile import reconcile as compare
+    from .render import money, tables
 
-    connection = open_for_reading(database_path(shared.db))
-    known = AsOf(connection, shared.now_s()) if connection else None
-    nodes, _ = configured_nodes(*read_config(shared.config), known)
-    check_names(shared.node, [node.name for node in nodes], known)
-    rows = rows_of(known, by, group, frozenset(shared.node)) if known else []
+    only = frozenset(shared.node)
+    data: dict[str, Any] = {"rows": look(shared, lambda known: rows_of(known, by, group, only), [])}
+    if reconcile:
+        data |= look(shared, lambda known: compare(known, only), {"reconciliation": [], "scorecard": []})
 
     def show(console: Any) -> None:
-        tables.history(console, rows, by)
+        if reconcile:
+            money.reconciliation(console, data)
+        else:
+            tables.history(console, data["rows"], by)
 
-    return Output({"rows": rows}, show=show)
+    return Output(data, show=show)
+
+
+@verb(app, "export", at=True, codes=_LOOK_CODES, example="depin-orcha export --receipts -o receipts.csv")
+def export(
+    shared: Shared,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE|-", help="Where to; - is stdout.")] = "-",
+    form: Annotated[Form | None, typer.Option("--format", help="Else by the name of the file, else csv.")] = None,
+    by: Annotated[Span | None, typer.Option(help="Length of a row; else day.")] = None,
+    group: Annotated[Group | None, typer.Option(help="What a row sums up; else node.")] = None,
+    receipts: Annotated[bool, typer.Option("--receipts", help="One row per payout that was really received.")] = False,
+) -> Output:
+    """Write what was earned, or what was really paid out, for a spreadsheet or the tax office."""
+    from .export import RECEIPT_COLUMNS, as_text, form_of, history_columns, write_file
+    from .export import receipts as payouts_of
+    from .ledger import history as rows_of
+    from .look import look
+    from .render import money
+
+    if shared.json and output == "-":
+        raise UsageError("--json describes the file that was written", "name one with -o FILE, or leave out --json")
+    if receipts and (by or group):
+        raise UsageError("a receipt is one payout: --by and --group do not apply to --receipts")
+    only = frozenset(shared.node)
+    if receipts:
+        rows, columns = look(shared, lambda known: payouts_of(known, only), []), RECEIPT_COLUMNS
+    else:
+        span, members = by or Span.DAY, group or Group.NODE
+        rows, columns = look(shared, lambda known: rows_of(known, span, members, only), []), history_columns(span)
+    text = as_text(rows, columns, form.value if form else form_of(output))
+    if output == "-":
+        return Output(None, raw=text)
+    write_file(Path(output), text)
+    data = {"paths": [output], "rows": len(rows)}
+    return Output(data, show=lambda console: money.exported(console, data))
 
 
 @verb(app, "import", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha import earnings.csv")

@@ -8,13 +8,18 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from typing import Any
 
-from . import host, prices
-from .adapters import Adapter, NodeOptions, adapter_class
+from . import commands, host, prices
+from .adapters import Adapter, NodeOptions, adapter_class, paid_in
 from .asof import AsOf
 from .config import Config, with_secrets
 from .cycle import Job, Result, require_nodes
+from .energy import PowerSample
 from .errors import AdapterError, ConfigError, ExitCode, FailureKind
+from .local import LOCAL_CURRENCY
+from .metering import Metering
 from .net import HttpClient
+from .retention import thin
+from .roster import first_of_account
 from .store import Store
 from .timefmt import rfc3339
 from .types import (
@@ -33,6 +38,8 @@ from .values import TESTNET, unit_price
 
 _THREADS = 16
 _PRICES_DEADLINE_S = 20
+_CLOCK_ERROR_S = 15 * 60
+"""A difference of clocks that is worth a warning."""
 
 
 def collect(job: Job, store: Store) -> Result:
@@ -40,17 +47,19 @@ def collect(job: Job, store: Store) -> Result:
     require_nodes(job)
     known = AsOf(store.connection, job.now_s)
     wanted = {name: options for name, options in job.config.nodes.items() if job.wanted(name)}
-    currencies = set[str]()
-    for options in job.config.nodes.values():
-        currencies |= adapter_class(options.protocol).currencies
-    since = {name: row.observed_s if (row := known.last_seen(name)) else None for name in wanted}
+    currencies = {currency for options in job.config.nodes.values() for currency in paid_in(options)}
+    since = {name: known.last_read_s(name) for name in wanted}
+    booked_on = first_of_account({name: (one.protocol, one.account) for name, one in job.config.nodes.items()})
     backoffs = known.backoffs()
     pool = ThreadPoolExecutor(_THREADS)
+    read_well: dict[str, Snapshot] = {}
     try:
+        metering = Metering(pool, job, known)
         quotes = pool.submit(_latest_prices, job, currencies, backoffs)
         readings = {
-            name: pool.submit(_read, job.config, name, options, job.now_s, since[name])
-            for name, options in _booked_once(wanted, job.config).items()
+            name: pool.submit(_read, job, name, options, since[name])
+            for name, options in wanted.items()
+            if booked_on[name] == name
         }
         nodes: list[dict[str, Any]] = []
         failures: list[Failure] = []
@@ -58,14 +67,18 @@ def collect(job: Job, store: Store) -> Result:
         for name, options in wanted.items():
             store.add_node(name, options.protocol, options.host, job.now_s)
             if name not in readings:
-                nodes.append(_empty(name, options, job.now_s, "its income is booked on the first node of its account"))
+                nodes.append(_empty(name, options, job.now_s, f"its income is booked on {booked_on[name]}"))
                 continue
             read = readings[name].result()
             if isinstance(read, Snapshot):
+                read_well[name] = read
                 warnings += [f"{name}: {text}" for text in read.warnings]
                 with store.transaction():
                     booked = store.add_snapshot(read, job.now_s, _main_currency(options))
-                nodes.append(_node(read, options, booked if since[name] is not None else None))
+                nodes.append(_node(read, options, booked if since[name] is not None else []))
+                if read.health.status is HealthStatus.DOWN:
+                    hint = "start it, or look at its log"
+                    failures.append(Failure(name, FailureKind.TRANSIENT, read.health.reason, hint))
             else:
                 failures.append(read)
                 with store.transaction():
@@ -75,31 +88,20 @@ def collect(job: Job, store: Store) -> Result:
                 nodes.append(_empty(name, options, job.now_s, read.message))
         asked, delivered = len(readings), len(readings) - len(failures)
         failures += _store_prices(job, store, quotes.result(), currencies, warnings)
+        failures += metering.store(store, read_well, warnings)
     finally:
         # When this was interrupted, nobody wants what a hanging node may still deliver.
         pool.shutdown(wait=False, cancel_futures=True)
-    store.thin(job.now_s, job.config.settings.raw_retention_days)
+        commands.kill_all()
+    thin(store, job.now_s, job.config.settings.raw_retention_days)
     _add_usd(nodes, known, job.now_s)
     data = {
         "nodes": nodes,
-        "prices": _prices(known, currencies, job),
-        "hosts": _hosts(job, store),
+        "prices": _prices(known, {*currencies, job.config.settings.costs.currency}, job),
+        "hosts": _hosts(job, store, metering.samples),
     }
     code = ExitCode.PARTIAL if failures else ExitCode.OK
     return Result(data, failures, ExitCode.UNREACHABLE if asked and not delivered else code, warnings)
-
-
-def _booked_once(wanted: Mapping[str, NodeOptions], config: Config) -> dict[str, NodeOptions]:
-    """The nodes to read: of those that share an account only the first in the file."""
-    first: dict[tuple[str, str], str] = {}
-    for name, options in config.nodes.items():
-        if options.account is not None:
-            first.setdefault((options.protocol, options.account), name)
-    return {
-        name: options
-        for name, options in wanted.items()
-        if options.account is None or first[options.protocol, options.account] == name
-    }
 
 
 def make_adapter(config: Config, name: str, options: NodeOptions) -> tuple[Adapter, list[str]]:
@@ -108,11 +110,11 @@ def make_adapter(config: Config, name: str, options: NodeOptions) -> tuple[Adapt
     return adapter_class(options.protocol)(name, complete), warnings
 
 
-def _read(config: Config, name: str, options: NodeOptions, now_s: int, since_s: int | None) -> Snapshot | Failure:
+def _read(job: Job, name: str, options: NodeOptions, since_s: int | None) -> Snapshot | Failure:
     try:
-        adapter, warnings = make_adapter(config, name, options)
+        adapter, warnings = make_adapter(job.config, name, options)
         with HttpClient(options.deadline_s) as http:
-            snapshot = adapter.collect(http, now_s, since_s)
+            snapshot = adapter.collect(http, job.now_s, since_s)
     except (AdapterError, ConfigError) as error:
         return Failure(name, error.kind, error.message, error.hint)
     except Exception as error:  # noqa: BLE001 - one adapter's bug must not cost the other nodes' data
@@ -122,6 +124,8 @@ def _read(config: Config, name: str, options: NodeOptions, now_s: int, since_s: 
             f"the {options.protocol} adapter broke: {type(error).__name__}: {error}",
             "please report this; --debug shows where",
         )
+    if http.peer_clock_s is not None and not job.fixed_now and abs(http.peer_clock_s - job.now_s) > _CLOCK_ERROR_S:
+        warnings.append(f"its clock says {rfc3339(http.peer_clock_s)}, ours {rfc3339(job.now_s)}: one of them is wrong")
     return _with_warnings(snapshot, warnings)
 
 
@@ -130,7 +134,8 @@ def _with_warnings(snapshot: Snapshot, warnings: list[str]) -> Snapshot:
 
 
 def _main_currency(options: NodeOptions) -> str:
-    return min(adapter_class(options.protocol).currencies - TESTNET)
+    currencies = paid_in(options)
+    return next((currency for currency in currencies if currency not in TESTNET), currencies[0])
 
 
 def _latest_prices(job: Job, currencies: set[str], backoffs: Mapping[str, tuple[int, int]]) -> prices.Quotes:
@@ -140,7 +145,7 @@ def _latest_prices(job: Job, currencies: set[str], backoffs: Mapping[str, tuple[
         problem = AdapterError(FailureKind.CONFIG, error.message, error.hint)
         return prices.Quotes(problems=[problem])
     with HttpClient(_PRICES_DEADLINE_S) as http:
-        quotes = prices.latest(http, options, currencies, job.now_s, backoffs)
+        quotes = prices.latest(http, options, currencies, job.now_s, backoffs, job.config.settings.costs.currency)
     quotes.warnings += warnings
     return quotes
 
@@ -149,13 +154,16 @@ def _store_prices(
     job: Job, store: Store, quotes: prices.Quotes, currencies: set[str], warnings: list[str]
 ) -> list[Failure]:
     """Keep the prices, value the completed hours, and say which tokens have no usable price from anyone."""
-    known = AsOf(store.connection, job.now_s)
+    known, local = AsOf(store.connection, job.now_s), job.config.settings.costs.currency
     with store.transaction():
+        store.set_meta(LOCAL_CURRENCY, local)
         store.add_prices(quotes.prices, job.now_s)
         for source, (not_before_s, backoff_s) in quotes.backoffs.items():
             store.set_backoff(source, not_before_s, backoff_s)
     _value_hours(job, store, known)
     warnings += quotes.warnings
+    if unit_price(local, known.price_at(local, job.now_s), job.now_s) is None:
+        warnings.append(f"no rate of {local} is known: amounts are told in USD alone")
     warnings += [f"{problem.message}; another source or a stored price is used" for problem in quotes.problems]
     max_age_s = job.config.settings.prices.max_age_s
     lacking = [
@@ -189,6 +197,9 @@ def _value_hours(job: Job, store: Store, known: AsOf) -> None:
         for currency, hour_s in open_hours
         if (price := _price_of(known, currency, hour_s)) is not None
     ]
+    local = job.config.settings.costs.currency
+    rates = [(local, hour_s, _price_of(known, local, hour_s)) for hour_s in known.hours_without_rate(local)]
+    valued += [(local, hour_s, rate) for _, hour_s, rate in rates if rate is not None]
     with store.transaction():
         store.value_hours(valued, job.now_s)
 
@@ -212,7 +223,8 @@ def _fetch_history(job: Job, store: Store, known: AsOf, currency: str, hours: li
             store.set_backoff(source, not_before_s, backoff_s)
 
 
-def _node(snapshot: Snapshot, options: NodeOptions, booked: list[Accrual] | None) -> dict[str, Any]:
+def _node(snapshot: Snapshot, options: NodeOptions, earned: list[Accrual]) -> dict[str, Any]:
+    """``earned``: what was booked since the reading before; empty means that nothing can be said."""
     return {
         "node": snapshot.node,
         "host": options.host,
@@ -229,7 +241,7 @@ def _node(snapshot: Snapshot, options: NodeOptions, booked: list[Accrual] | None
             }
             for sample in _last_readings(snapshot.earnings)
         ],
-        "earned_since_previous": None if booked is None else _earned(booked, _main_currency(options)),
+        "earned_since_previous": _earned(earned, _main_currency(options)) if earned else None,
         "usage": {str(r): {"allocated": u.allocated, "used": u.used} for r, u in snapshot.usage.items()},
         "limits": {
             str(resource): {"floor": limit.floor, "ceiling": limit.ceiling, "step": limit.step}
@@ -298,7 +310,7 @@ def _prices(known: AsOf, currencies: set[str], job: Job) -> list[dict[str, Any]]
     return rows
 
 
-def _hosts(job: Job, store: Store) -> list[dict[str, Any]]:
+def _hosts(job: Job, store: Store, power: Mapping[str, PowerSample]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     names = dict.fromkeys([*job.config.settings.hosts, *(options.host for options in job.config.nodes.values())])
     for name in names:
@@ -309,5 +321,6 @@ def _hosts(job: Job, store: Store) -> list[dict[str, Any]]:
         else:
             capacity, used = host.stated({}, options), {}
         store.add_host(name, job.now_s, capacity, used)
-        rows.append({"host": name, "capacity": capacity, "used": used})
+        drawn = {"watts": power[name].watts, "watts_source": power[name].source} if name in power else {}
+        rows.append({"host": name, "capacity": capacity, "used": used, "watts": None, "watts_source": None} | drawn)
     return rows

@@ -14,89 +14,37 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
-from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from .adapters import NodeOptions, adapter_class
+from .adapters import BaseUrl, NodeOptions, adapter_class
 from .errors import ConfigError
 from .paths import ENV_PREFIX
-from .types import Resource
+from .sections import Costs, HostOptions, Section
 
 NAME = re.compile(r"[a-z0-9_]+")
 """What node and host names look like: with a dash, an environment override would make a second node."""
 
-_SECRET_KEYS = re.compile(r"token|password|.*_key|.*secret")
-_USERINFO = re.compile(r"[a-z]+://[^/@\s]+@")
+_SECRET_KEYS = re.compile(r"(.*_)?token|password|.*_key|.*secret")
+_USERINFO = re.compile(r"[a-z]+://[^/@\s]+@", re.IGNORECASE)
 
 _Model = TypeVar("_Model", bound=BaseModel)
-
-Amounts = dict[Resource, Annotated[float, Field(ge=0)]]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HostOptions(Section):
-    """A machine; ``[hosts.local]`` is this one, whose capacity is measured."""
-
-    capacity: Amounts = {}
-    """What the machine has of each resource; for ``local`` it overrides what is measured."""
-    reserve: Amounts = {}
-    """What the owner keeps for other things."""
-    disks: dict[str, Annotated[float, Field(gt=0)]] = {}
-    """Bytes of each mount that nodes name as ``disk``."""
-    idle_watts: Annotated[float, Field(ge=0)] | None = None
-    """Power of the machine when its nodes do nothing, in watts."""
-    always_on: bool = False
-    """The machine would run without any node too."""
-
-
-class TariffHour(Section):
-    """A price of electricity from a local hour on, until the next entry."""
-
-    from_: Annotated[str, Field(alias="from", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
-    price: float
-
-
-class Costs(Section):
-    """``[costs]``: what running costs, and the money the owner counts in."""
-
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
-    """Shown beside USD."""
-    timezone: str | None = None
-    """IANA name for the hours of the tariff; unset: the machine's."""
-    electricity_per_kwh: float | list[TariffHour] | None = None
-    """Price of electricity in ``currency``: a number, or a table of local hours; unset: net income is unknown."""
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                ZoneInfo(value)
-            except (OSError, ValueError) as error:
-                raise ValueError("expected an IANA time zone such as Europe/Berlin") from error
-        return value
 
 
 class Prices(Section):
     """``[prices]``: where token prices come from."""
 
-    url: str = "https://api.coingecko.com/api/v3"
+    url: BaseUrl = "https://api.coingecko.com/api/v3"
     """A source with CoinGecko's interface."""
     api_key_file: str | None = None
     """File that holds its demo key; not needed at this rate."""
     api_key: Annotated[SecretStr | None, Field(json_schema_extra={"secret": True})] = None
-    fallback_url: str = "https://coins.llama.fi"
+    fallback_url: BaseUrl = "https://coins.llama.fi"
     """A source with DefiLlama's interface, asked where the first has no price."""
     max_age_s: Annotated[int, Field(gt=0)] = 7200
     """A price older than this is stale: shown, but no decision rests on it."""
-    ids: dict[str, str] = {}
+    ids: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """CoinGecko id of further tokens, e.g. ``FLUX = "zelcash"``."""
 
 
@@ -234,6 +182,11 @@ def load(path: Path | None, text: str | None) -> Config:
                 node_faults = [f"nodes.{name}.protocol: {error.message}; {error.hint}"]
         faults += node_faults
     faults += [f"hosts.{name}: names are made of a-z, 0-9 and _" for name in settings.hosts if not NAME.fullmatch(name)]
+    faults += [
+        f"hosts.{name}.rapl: only the processors of this machine, [hosts.local], can be measured"
+        for name, options in settings.hosts.items()
+        if options.rapl and name != "local"
+    ]
     if faults:
         raise _config_error(where, faults)
     digest = hashlib.sha256(text.encode()).hexdigest() if text is not None else None
@@ -251,19 +204,21 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 def with_secrets(model: _Model, base: Path | None) -> tuple[_Model, list[str]]:
     """The options with every ``<name>_file`` read into ``<name>``, and warnings about files that others can read.
 
-    The environment wins over the file. Raises ``ConfigError`` for a file that cannot be read or is empty.
+    ``<name>`` is a secret, or a url that may hold one. The environment wins over the file. Raises ``ConfigError`` for
+    a file that cannot be read or is empty.
     """
     updates: dict[str, Any] = {}
     warnings: list[str] = []
-    for name in _secret_names(type(model)):
-        if getattr(model, name) is not None:
-            continue
+    secrets = _secret_names(type(model))
+    for name in type(model).model_fields:
         file = getattr(model, f"{name}_file", None)
-        if file is not None:
-            path = _secret_path(file, base)
-            updates[name] = SecretStr(_read_secret(path, f"{name}_file"))
-            if path.stat().st_mode & 0o004:
-                warnings.append(f"{path} can be read by every user of this machine; chmod 600 it")
+        if file is None or getattr(model, name) is not None:
+            continue
+        path = _secret_path(file, base)
+        text = _read_secret(path, f"{name}_file")
+        updates[name] = SecretStr(text) if name in secrets else text.rstrip("/")
+        if path.stat().st_mode & 0o004:
+            warnings.append(f"{path} can be read by every user of this machine; chmod 600 it")
     return model.model_copy(update=updates), warnings
 
 

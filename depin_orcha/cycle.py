@@ -62,17 +62,17 @@ def session(job: Job) -> Generator[Store]:
 
 def recorded(job: Job, store: Store, command: str, verb: Verb) -> Result:
     """Run a verb with its row in ``runs``, whatever becomes of it."""
-    store.start_run(command, job.now_s, job.config.sha256)
+    run_id = store.start_run(command, job.now_s, job.config.sha256)
     code = ExitCode.INTERNAL
     try:
         result = verb(job, store)
         code = result.exit_code
         return result
-    except OrchaError as error:
+    except (OrchaError, Interrupted) as error:
         code = error.exit_code
         raise
     finally:
-        store.finish_run(job.clock_s(), code)
+        store.finish_run(run_id, job.clock_s(), code)
 
 
 def single(job: Job, command: str, verb: Verb) -> Result:
@@ -85,7 +85,7 @@ def run(job: Job, verbs: Mapping[str, Verb]) -> Result:
     """The verbs in their order under one lock; ``data.verbs[]`` tells how each ended."""
     require_nodes(job)
     with session(job) as store:
-        return chain(job, store, verbs)
+        return recorded(job, store, "run", lambda job, store: chain(job, store, verbs))
 
 
 def chain(job: Job, store: Store, verbs: Mapping[str, Verb]) -> Result:
@@ -107,8 +107,6 @@ def chain(job: Job, store: Store, verbs: Mapping[str, Verb]) -> Result:
             failures += result.failures
             warnings += result.warnings
             codes[command] = result.exit_code
-        except Interrupted:
-            raise
         except OrchaError as error:
             failures.append(Failure(None, error.kind, error.message, error.hint))
             codes[command] = error.exit_code
@@ -140,5 +138,5 @@ def require_nodes(job: Job) -> None:
     if not job.config.nodes:
         raise ConfigError(
             "no node is configured" + (f" in {job.config.path}" if job.config.path else ""),
-            "describe your nodes with: depin-orcha init",
+            "describe your nodes there; for a first configuration: depin-orcha init",
         )

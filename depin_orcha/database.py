@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -59,29 +60,30 @@ def open_for_writing(path: Path) -> Generator[sqlite3.Connection]:
             connection.close()
 
 
-def open_for_reading(path: Path) -> sqlite3.Connection | None:
+@contextmanager
+def open_for_reading(path: Path) -> Generator[sqlite3.Connection | None]:
     """The database for reading only, or None when there is none yet; never locks, never writes.
 
-    Raises ``DataError`` for a corrupt, foreign or newer file.
+    Raises ``DataError`` for a corrupt, foreign or newer file, also when that shows only while it is read.
     """
-    if not path.exists():
-        return None
     with friendly(path):
+        if not path.exists():
+            yield None
+            return
         connection = _connect(path, "mode=ro")
         try:
-            _check_identity(connection, path)
-        except sqlite3.OperationalError:
+            try:
+                _check_identity(connection, path)
+            except sqlite3.OperationalError:
+                connection.close()
+                if Path(f"{path}-wal").exists():
+                    raise
+                # In a folder one may not write, a WAL database opens only so; without a -wal file nobody is writing.
+                connection = _connect(path, "mode=ro&immutable=1")
+                _check_identity(connection, path)
+            yield connection if schema_version(connection) else None
+        finally:
             connection.close()
-            if Path(f"{path}-wal").exists():
-                raise
-            # In a folder one may not write, a WAL database opens only so; without a -wal file nobody is writing.
-            connection = _connect(path, "mode=ro&immutable=1")
-            _check_identity(connection, path)
-        empty = schema_version(connection) == 0
-    if empty:
-        connection.close()
-        return None
-    return connection
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -90,6 +92,8 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a database", "name a file with --db")
     uri = f"file:{quote(str(path.absolute()))}?{mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=5)
     connection.execute("PRAGMA foreign_keys = ON")
@@ -162,7 +166,10 @@ def friendly(path: Path) -> Generator[None]:
         yield
     except PermissionError as error:
         where = error.filename or path
-        raise NotPermitted(f"cannot write {where}", "use --db, or run as the user who owns it") from error
+        raise NotPermitted(f"cannot use {where}: not permitted", "use --db, or run as the user who owns it") from error
+    except FileNotFoundError as error:
+        message = f"the folder of {path} cannot be made"
+        raise NotPermitted(message, "name another file with --db") from error
     except (FileExistsError, NotADirectoryError) as error:
         message = f"{error.filename} is in the way of the folder of {path}"
         raise NotPermitted(message, "name another file with --db") from error
@@ -171,13 +178,16 @@ def friendly(path: Path) -> Generator[None]:
     except sqlite3.DatabaseError as error:
         raise DataError(f"{path} is damaged ({error})", "restore a backup, or name another file with --db") from error
     except OSError as error:
+        if error.errno == errno.EROFS:
+            message = f"{path} is on a file system that is read-only"
+            raise NotPermitted(message, "name another file with --db") from error
         raise OrchaError(f"cannot use {path}: {error.strerror or error}", "is the disk full?") from error
 
 
 def _operational(error: sqlite3.OperationalError, path: Path) -> OrchaError:
     text = str(error)
     if "unable to open" in text or "readonly" in text or "read-only" in text:
-        return NotPermitted(f"cannot open {path} for writing ({text})", "use --db, or run as the user who owns it")
+        return NotPermitted(f"cannot open {path} ({text})", "use --db, or run as the user who owns it")
     if "full" in text or "disk I/O" in text:
         return OrchaError(f"cannot write {path} ({text})", "free some space on that disk; nothing was half-written")
     if "locked" in text:

@@ -214,7 +214,7 @@ def kept_because(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
         return "its allocation does not change what it earns from day to day"
     if node.days_measured < gate.learning_days:
         return f"still learning: {node.days_measured:.1f} of {gate.learning_days:g} days of measured history"
-    if node.changes_last_day >= gate.max_changes_per_day:
+    if not gate.off and node.changes_last_day >= gate.max_changes_per_day:
         return f"changed {node.changes_last_day} times in the last 24 h, the most that is allowed"
     if node.usd_per_hour_forecast is None:
         return "nothing is known yet of what it earns"

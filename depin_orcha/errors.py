@@ -100,11 +100,13 @@ class ActuatorError(OrchaError):
         self.kind = kind
 
 
-class Interrupted(OrchaError):
-    """The command was asked to stop by SIGINT or SIGTERM."""
+class Interrupted(KeyboardInterrupt):
+    """The command was asked to stop by SIGINT or SIGTERM; no ``Exception``, so nobody takes it for a failed step."""
 
     kind = FailureKind.INTERRUPTED
+    message = "stopped before the end; the next run carries on from here"
+    hint = ""
 
     def __init__(self, exit_code: ExitCode) -> None:
-        super().__init__("stopped before the end; the next run carries on from here")
+        super().__init__()
         self.exit_code = exit_code

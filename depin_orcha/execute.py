@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, same
 from .errors import ActuatorError, FailureKind
-from .types import Action, ActionState, Failure, HttpCall, RunCommand
+from .types import Action, ActionState, Call, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ SLOWEST_POLL_S = 2.0
 class Outside(Reader, Protocol):
     """The world as this module, and no other, may use it (``depin_orcha.outside.Outside``)."""
 
-    def act(self, call: RunCommand | HttpCall) -> None:
+    def act(self, call: Call) -> None:
         """Runs the call. Raises ``ActuatorError``."""
         ...
 

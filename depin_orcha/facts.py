@@ -11,6 +11,7 @@ from .asof import AsOf, EarnedHour
 from .costs import usd_per_kwh
 from .cycle import Job
 from .economics import Gate, NodeFacts, Terms, problem_node, yield_curve
+from .metering import listed_prices, tariff_currency_usd
 from .store import to_json
 from .types import DAY_S, HOUR_S, Quality, Resource
 from .values import TESTNET
@@ -26,14 +27,24 @@ def gather(job: Job, known: AsOf) -> list[NodeFacts]:
     stored = {node.name for node in known.nodes()}
     forecasts = known.forecasts()
     paused = {pause.node for pause in known.pauses()}
+    tariff = _tariff(job, known)
     return [
-        _facts(job, known, name, forecasts.get(name), paused=None in paused or name in paused)
+        _facts(job, known, name, forecasts.get(name), tariff, paused=None in paused or name in paused)
         for name in job.config.nodes
         if name in stored
     ]
 
 
-def _facts(job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None, *, paused: bool) -> NodeFacts:
+def _tariff(job: Job, known: AsOf) -> float | None:
+    """Mean price of a kWh over the horizon in USD; None where it is not known."""
+    costs, horizon_h = job.config.settings.costs, job.config.settings.optimize.horizon_h
+    listed = listed_prices(job, known, job.now_s // HOUR_S * HOUR_S, horizon_h)
+    return usd_per_kwh(costs, job.now_s, horizon_h, listed, tariff_currency_usd(job, known, job.now_s))
+
+
+def _facts(
+    job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None, tariff: float | None, *, paused: bool
+) -> NodeFacts:
     options = job.config.nodes[name]
     adapter = adapter_class(options.protocol)
     uses = {str(r): amount for r, amount in (options.uses_per_unit or adapter.uses_per_unit).items()}
@@ -44,11 +55,11 @@ def _facts(job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None,
         for hour in known.hours(job.now_s - HISTORY_DAYS * DAY_S, name)
         if hour.hour_s + HOUR_S <= job.now_s and hour.quality is Quality.MEASURED
     ]
-    usd_by_hour = {
-        hour.hour_s: float(hour.amount * (hour.price.usd_per_unit if hour.price else 1))
-        for hour in hours
-        if hour.price is not None or hour.currency == "USD"
-    }
+    usd_by_hour: dict[int, float] = {}
+    for hour in hours:
+        if hour.price is not None or hour.currency == "USD":
+            usd = float(hour.amount * (hour.price.usd_per_unit if hour.price else 1))
+            usd_by_hour[hour.hour_s] = usd_by_hour.get(hour.hour_s, 0.0) + usd
     terms = _terms(known, name, main, uses[main], job.now_s)
     current = terms[-1].units if terms else None
     changes = [one.since_s for before, one in pairwise(terms) if one.units != before.units]
@@ -72,19 +83,18 @@ def _facts(job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None,
         hours_since_change=(job.now_s - changes[-1]) / HOUR_S if changes else None,
         changes_last_day=sum(1 for at_s in changes if at_s > job.now_s - DAY_S),
         restart_loss_hours=_RESTART_LOSS_HOURS.get(options.protocol, 0.0),
-        running_usd_per_unit_hour=_running_cost(job, known, name, main),
+        running_usd_per_unit_hour=_running_cost(job, known, name, main, tariff),
         keep_reason=_keep_reason(job, known, health.failure_kind if health else "unread", hours, paused=paused),
         disk=options.disk,
     )
 
 
-def _running_cost(job: Job, known: AsOf, name: str, resource: str) -> float | None:
+def _running_cost(job: Job, known: AsOf, name: str, resource: str, tariff: float | None) -> float | None:
     """Expected cost of power of one more unit, in USD per hour; None where watts or tariff are not known.
 
     ``busy_watts`` counts for the largest grant, and only while the node works.
     """
     options = job.config.nodes[name]
-    tariff = usd_per_kwh(job.config.settings.costs, job.now_s, job.config.settings.optimize.horizon_h)
     if options.busy_watts is None or tariff is None:
         return None
     uses = {

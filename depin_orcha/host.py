@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from .config import HostOptions
+from .sections import HostOptions
 from .types import Resource
 
 

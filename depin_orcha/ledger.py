@@ -10,26 +10,37 @@ from pathlib import Path
 from typing import Any
 
 from .accrual import spread
+from .adapters import known_protocols
 from .asof import AsOf, EarnedHour
 from .cycle import Job, Result
 from .errors import DataError
+from .local import LocalMoney
+from .prices import TOKEN_IDS
 from .store import Store
 from .timefmt import parse_rfc3339, rfc3339
-from .types import DECIMALS, HOUR_S, Accrual, Price, Quality, decimal_text
+from .types import CERTAINTY, DECIMALS, HOUR_S, Accrual, Price, Quality, decimal_text
 from .values import TESTNET, unit_price
 
+_KNOWN = ("USD", "POINTS", *TOKEN_IDS, *TESTNET)
 REQUIRED = ("node", "start", "end", "currency", "amount")
 OPTIONAL = ("protocol", "usd_per_unit")
 
-_SPAN = {"hour": ("hour_start", 20), "day": ("day", 10), "month": ("month", 7)}
+_MOST_DIGITS = 30
+"""Before and after the decimal point: more than any token has, fewer than sums are exact to."""
+SPAN_COLUMN = {"hour": "hour_start", "day": "day", "month": "month"}
+"""Span of a row -> the column that names it."""
+_SPAN_WIDTH = {"hour": 20, "day": 10, "month": 7}
+"""Characters of a time that name the span."""
 
 
 def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict[str, Any]]:
     """Rows of what was earned per span and group, oldest first; amounts stay in their currency.
 
     ``quality`` is the least certain of a row; ``usd`` leaves out hours without a price and is None when none has one.
+    ``value_local`` is the same in the owner's money, None also when one of these hours has no rate.
     """
-    key_name, width = _SPAN[by]
+    local = LocalMoney(known)
+    key_name, width = SPAN_COLUMN[by], _SPAN_WIDTH[by]
     nodes = {node.name: node for node in known.nodes()}
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for hour in known.hours():
@@ -48,6 +59,8 @@ def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict
                 "host": node.host if group in ("node", "host") else None,
                 "amount": Decimal(0),
                 "usd": None,
+                "local_currency": local.currency,
+                "value_local": {},
                 "quality": hour.quality,
             },
         )
@@ -56,20 +69,24 @@ def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict
     for row in finished:
         row["amount"] = decimal_text(row["amount"])
         row["usd"] = None if row["usd"] is None else float(row["usd"])
+        own = local.total(row["value_local"])
+        row["value_local"] = None if own is None else float(own)
         row["quality"] = str(row["quality"])
     return finished
 
 
 def _add_hour(row: dict[str, Any], hour: EarnedHour, known: AsOf) -> None:
     row["amount"] = DECIMALS.add(row["amount"], hour.amount)
-    row["quality"] = min(row["quality"], hour.quality)
+    row["quality"] = max(row["quality"], hour.quality, key=CERTAINTY.index)
     price = hour.price
     if price is None and (hour.currency == "USD" or hour.currency in TESTNET):
         price = unit_price(hour.currency, None, known.now_s)
     elif price is None and hour.hour_s + HOUR_S > known.now_s:
         price = unit_price(hour.currency, known.price_at(hour.currency, known.now_s), known.now_s)
     if price is not None:
-        row["usd"] = DECIMALS.add(row["usd"] or Decimal(0), DECIMALS.multiply(hour.amount, price.usd_per_unit))
+        usd, by_hour = DECIMALS.multiply(hour.amount, price.usd_per_unit), row["value_local"]
+        row["usd"] = DECIMALS.add(row["usd"] or Decimal(0), usd)
+        by_hour[hour.hour_s] = DECIMALS.add(by_hour.get(hour.hour_s, Decimal(0)), usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +124,8 @@ def _make_node_known(job: Job, store: Store, row: _Row, protocols: dict[str, str
             f"line {row.line}, column node: {row.node!r} is not known",
             "add a column protocol, or describe the node in the configuration",
         )
+    if protocol not in known_protocols():
+        raise DataError(f"line {row.line}, column protocol: {protocol!r} is not one of {', '.join(known_protocols())}")
     if row.protocol is not None and row.protocol != protocol:
         raise DataError(f"line {row.line}, column protocol: {row.node} is a {protocol} node, not {row.protocol}")
     if row.node not in protocols:
@@ -133,6 +152,12 @@ def _book(store: Store, row: _Row, learned_s: int) -> bool:
         price = row.usd_per_unit
         values = [(row.currency, hour_s, Price(row.currency, price, "imported", row.end_s)) for hour_s in hours]
         store.value_hours(values, learned_s)
+        other = store.price_fixed_otherwise(row.currency, min(hours), max(hours), price)
+        if other is not None:
+            raise DataError(
+                f"line {row.line}, column usd_per_unit: {row.currency} is valued at {other} USD in these hours already",
+                "an hour is valued once: leave the column out; nothing was stored",
+            )
     return True
 
 
@@ -169,7 +194,12 @@ def _row(record: Mapping[str | None, Any], line: int, now_s: int) -> _Row:
         raise DataError(f"line {line}, column node: {node!r} is no node name (a-z, 0-9 and _)")
     if not currency.isalnum():
         raise DataError(f"line {line}, column currency: {currency!r} is no currency")
+    meant = [one for one in _KNOWN if one.lower() == currency.lower() and one != currency]
+    if meant:
+        raise DataError(f"line {line}, column currency: write {meant[0]}, not {currency}")
     start_s, end_s = _instant(record, "start", line), _instant(record, "end", line)
+    if start_s < 0:
+        raise DataError(f"line {line}, column start: {record['start']} is before 1970")
     if end_s <= start_s:
         raise DataError(f"line {line}, column end: {record['end']} is not after start")
     if end_s > now_s:
@@ -201,6 +231,11 @@ def _amount(text: str, column: str, line: int) -> Decimal:
         amount = Decimal(text.strip())
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or amount < 0 or _is_beyond(amount):
         raise DataError(f"line {line}, column {column}: {text!r} is not an amount of 0 or more")
     return amount
+
+
+def _is_beyond(amount: Decimal) -> bool:
+    exponent = amount.as_tuple().exponent
+    return amount.adjusted() > _MOST_DIGITS or not isinstance(exponent, int) or exponent < -_MOST_DIGITS

@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from functools import cache
 from threading import Timer
 from typing import Any, Self
@@ -25,6 +26,8 @@ from .errors import AdapterError, FailureKind
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 SIZE_CAP_BYTES = 16 * 1024 * 1024
+
+_IS_IT_THE_NODE = "check the url option and the version of the node: this may be some other program, or a wrong path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +44,22 @@ class Reply:
         try:
             return self.body.decode()
         except UnicodeDecodeError as error:
-            raise AdapterError(FailureKind.SHAPE, f"{self.url} answered bytes that are not UTF-8") from error
+            raise AdapterError(
+                FailureKind.SHAPE, f"{self.url} answered bytes that are not UTF-8", _IS_IT_THE_NODE
+            ) from error
 
     def json(self) -> Any:
         """The body as JSON with every fraction as an exact ``Decimal``; HTML or broken JSON is a shape failure."""
         text = self.text()
         if _is_html(self.headers, text):
-            raise AdapterError(
-                FailureKind.SHAPE,
-                f"{self.url} answered a web page, not JSON",
-                "check the url option: this is some other program, or a wrong path",
-            )
+            raise AdapterError(FailureKind.SHAPE, f"{self.url} answered a web page, not JSON", _IS_IT_THE_NODE)
         try:
             return json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
         except (ValueError, ArithmeticError, RecursionError) as error:
             # Beside bad syntax: a number that no Decimal can hold, brackets nested deeper than the parser can follow.
-            raise AdapterError(FailureKind.SHAPE, f"{self.url} answered broken JSON ({error})") from error
+            raise AdapterError(
+                FailureKind.SHAPE, f"{self.url} answered broken JSON ({error})", _IS_IT_THE_NODE
+            ) from error
 
 
 @cache
@@ -77,6 +80,8 @@ class HttpClient:
         self._ends = time.monotonic() + deadline_s
         self._deadline_s = deadline_s
         self._sockets: list[socket.socket] = []
+        self.peer_clock_s: int | None = None
+        """What time it was for the last server that said so, in epoch seconds."""
         self._client = httpx.Client(
             transport=transport or httpx.HTTPTransport(verify=_trust(), retries=1),
             headers={"User-Agent": f"depin-orcha/{__version__}", "Accept": "application/json"},
@@ -131,6 +136,8 @@ class HttpClient:
             raise AdapterError(FailureKind.CONFIG, f"{shown} cannot be asked", hint) from error
         if time.monotonic() >= ends:
             raise late  # what was cut off may look complete
+        with suppress(KeyError, ValueError):
+            self.peer_clock_s = int(parsedate_to_datetime(reply.headers["date"]).timestamp())
         if reply.status != 200 and reply.status not in accept:
             raise _status_failure(reply)
         return reply
@@ -185,7 +192,8 @@ def _read(response: httpx.Response, shown: str, *, first_line: bool) -> bytes:
     for chunk in response.iter_bytes():
         content += chunk
         if len(content) > SIZE_CAP_BYTES:
-            raise AdapterError(FailureKind.SHAPE, f"{shown} answered more than {SIZE_CAP_BYTES // 2**20} MiB")
+            text = f"{shown} answered more than {SIZE_CAP_BYTES // 2**20} MiB"
+            raise AdapterError(FailureKind.SHAPE, text, _IS_IT_THE_NODE)
         if first_line and (b"\n\n" in content or b"\r\n\r\n" in content):
             break
     return bytes(content)
@@ -211,9 +219,9 @@ def _late(shown: str, limit_s: float) -> AdapterError:
 
 def _transport_failure(error: httpx.HTTPError, shown: str) -> AdapterError:
     text = str(error)
-    kind, message, hint = FailureKind.TRANSIENT, f"{shown}: {text or type(error).__name__}", ""
+    kind, message, hint = FailureKind.TRANSIENT, f"{shown}: {text or type(error).__name__}", "is the node in trouble?"
     if isinstance(error, httpx.UnsupportedProtocol):
-        kind, message = FailureKind.CONFIG, f"{shown} is not an http or https url"
+        kind, message, hint = FailureKind.CONFIG, f"{shown} is not an http or https url", "check the url"
     elif isinstance(error, httpx.LocalProtocolError):
         # The text would show the header, and with it the key.
         kind, message, hint = FailureKind.CONFIG, f"{shown} cannot be asked", "does the key hold a line break?"
@@ -227,7 +235,7 @@ def _transport_failure(error: httpx.HTTPError, shown: str) -> AdapterError:
     elif isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in text:
         message, hint = f"{shown} hung up without an answer", "is the node just starting?"
     elif isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
-        kind, message = FailureKind.SHAPE, f"{shown} broke off or garbled its answer ({text})"
+        kind, message, hint = FailureKind.SHAPE, f"{shown} broke off or garbled its answer ({text})", _IS_IT_THE_NODE
     return AdapterError(kind, message, hint)
 
 
@@ -245,7 +253,6 @@ def _status_failure(reply: Reply) -> AdapterError:
             "renew the key file named in the configuration",
         )
     if status == 429 or status >= 500:
-        return AdapterError(FailureKind.TRANSIENT, f"{url} answered {status}")
-    return AdapterError(
-        FailureKind.SHAPE, f"{url} answered {status}", "check the url option and the version of the node"
-    )
+        hint = "it is asked too often: wait" if status == 429 else "the log of the node may say more"
+        return AdapterError(FailureKind.TRANSIENT, f"{url} answered {status}", hint)
+    return AdapterError(FailureKind.SHAPE, f"{url} answered {status}", _IS_IT_THE_NODE)

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import errno
-import os
 import shlex
-import signal
-import subprocess
-from contextlib import suppress
+import time
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from . import commands
 from .actuators import TargetGoneError
-from .errors import ActuatorError, FailureKind, OrchaError
-from .types import HttpCall, RunCommand
+from .errors import ActuatorError, AdapterError, ConfigError, FailureKind, OrchaError
+from .net import HttpClient, Reply
+from .types import Call, HttpCalls, RunCommand
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    Authorize = Callable[[str], Mapping[str, str]]
 
 COMMAND_TIMEOUT_S = 30.0
 ENGINE_TIMEOUT_S = 60.0
+INTERFACE_TIMEOUT_S = 30.0
 ENGINE_API = (1, 41)
 """The version of the engine's interface that this was written for; asked for where the engine still speaks it."""
 OLDEST_ENGINE_API = (1, 25)
 
+_TELLING = (201, 202, 204, 400, 422, 500)
+"""Answers of a node's interface that are good, or say what is wrong."""
+
 
 class Outside:
-    """The world: reads for actuators, none of which changes anything, and ``act`` for ``execute`` alone."""
+    """The world: reads for actuators, none of which changes anything, and ``act`` for ``execute`` alone.
 
-    def __init__(self) -> None:
+    ``authorize``: the headers that a node's interface at a base url wants to see; asked for when they are needed, so
+    that no secret has to be part of an action.
+    """
+
+    def __init__(self, authorize: Authorize | None = None) -> None:
+        self._authorize = authorize
+        self._headers: dict[str, Mapping[str, str]] = {}
         self._engines: dict[str, tuple[httpx.Client, str]] = {}
 
     def __enter__(self) -> Self:
@@ -46,6 +57,13 @@ class Outside:
         """The JSON answer to a GET of the engine behind ``socket``, in the version of its interface we agree on."""
         client, prefix = self._engine(socket)
         return _json(_request(client, socket, "GET", prefix + path), socket)
+
+    def ask(self, base_url: str, path: str) -> Any:
+        """The JSON answer to a GET of a node's own interface."""
+        try:
+            return self._interface("GET", base_url, path).json()
+        except AdapterError as error:
+            raise ActuatorError(error.kind, error.message, error.hint) from error
 
     def output(self, argv: Sequence[str]) -> str:
         """What the command prints on stdout; anything but exit code 0 within 30 s is an ``ActuatorError``."""
@@ -63,13 +81,40 @@ class Outside:
             kind = FailureKind.PERMISSION if isinstance(error, PermissionError) else FailureKind.TRANSIENT
             raise ActuatorError(kind, f"cannot read {path} ({error.strerror})") from error
 
-    def act(self, call: RunCommand | HttpCall) -> None:
+    def act(self, call: Call) -> None:
         """Runs the call; that it succeeds proves nothing. Raises ``ActuatorError``."""
         if isinstance(call, RunCommand):
             _run(call.argv)
-            return
-        client, prefix = self._engine(call.socket)
-        _request(client, call.socket, call.method, prefix + call.path, call.body)
+        elif isinstance(call, HttpCalls):
+            for index, one in enumerate(call.calls):
+                if index:
+                    time.sleep(call.pause_s)
+                self.act(one)
+        elif call.base_url is not None:
+            self._interface(call.method, call.base_url, call.path, call.body)
+        elif call.socket is not None:
+            client, prefix = self._engine(call.socket)
+            _request(client, call.socket, call.method, prefix + call.path, call.body)
+
+    def _interface(self, method: str, base_url: str, path: str, body: dict[str, Any] | None = None) -> Reply:
+        """The answer of a node's interface, unless it refuses what it is asked."""
+        try:
+            if self._authorize is not None and base_url not in self._headers:
+                self._headers[base_url] = self._authorize(base_url)
+            with HttpClient(INTERFACE_TIMEOUT_S) as http:
+                headers = self._headers.get(base_url)
+                reply = http.request(method, base_url + path, headers=headers, body=body, accept=_TELLING)
+        except (AdapterError, ConfigError) as error:
+            raise ActuatorError(error.kind, error.message, error.hint) from error
+        if reply.status >= HTTPStatus.BAD_REQUEST:
+            said = "".join(letter for letter in reply.body.decode(errors="replace") if letter.isprintable())[:300]
+            is_data = reply.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            raise ActuatorError(
+                FailureKind.DATA if is_data else FailureKind.TRANSIENT,
+                f"{reply.url} answered {reply.status} to {method} {path}: {said}",
+                "the node takes no such value" if is_data else "see the log of the node",
+            )
+        return reply
 
     def _engine(self, socket: str) -> tuple[httpx.Client, str]:
         if socket not in self._engines:
@@ -89,43 +134,17 @@ class Outside:
 
 
 def _run(argv: Sequence[str]) -> str:
-    shown = shlex.join(argv)
     try:
-        # a session of its own: an interrupt from the terminal does not tear a half-written file
-        process = subprocess.Popen(  # noqa: S603 - an argument list from the owner's file, no shell
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-    except FileNotFoundError as error:
-        raise ActuatorError(
-            FailureKind.CONFIG, f"there is no program {argv[0]}", "check provider_command, or give the full path"
-        ) from error
-    except PermissionError as error:
-        raise ActuatorError(FailureKind.PERMISSION, f"this user may not run {argv[0]}") from error
-    except (OSError, ValueError) as error:
-        raise ActuatorError(FailureKind.CONFIG, f"cannot run `{shown}` ({error})") from error
-    with process:
-        try:
-            output, errors = process.communicate(timeout=COMMAND_TIMEOUT_S)
-        except subprocess.TimeoutExpired as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            raise ActuatorError(
-                FailureKind.TRANSIENT, f"`{shown}` did not end within {COMMAND_TIMEOUT_S:g} s"
-            ) from error
-    if process.returncode:
+        ended = commands.run(argv, timeout_s=COMMAND_TIMEOUT_S)
+    except commands.CommandError as error:
+        raise ActuatorError(error.kind, error.message, error.hint) from error
+    if ended.code:
         raise ActuatorError(
             FailureKind.TRANSIENT,
-            f"`{shown}` ended with {process.returncode}: {_said(errors)}",
+            f"`{shlex.join(argv)}` ended with {ended.code}: {ended.said}",
             "run it by hand to see more",
         )
-    return output.decode(errors="replace")
-
-
-def _said(errors: bytes) -> str:
-    """The one line of a program's complaint that says most."""
-    lines = [line.strip() for line in errors.decode(errors="replace").splitlines() if line.strip()]
-    named = [line for line in lines if line.lower().startswith("error")]
-    return "".join(char for char in (named or lines[-1:] or ["it said nothing"])[0] if char.isprintable())[:300]
+    return ended.output.decode(errors="replace")
 
 
 def _request(

@@ -10,7 +10,9 @@ from .cycle import Job, Result
 from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
+from .outlooks import month_outlooks
 from .proposal import propose
+from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, Failure, Quality
@@ -27,6 +29,8 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
     with store.transaction():
         for one in documents:
             store.add_forecast(one["node"], one["currency"], origin_s, one, job.now_s)
+        for node, outlook in month_outlooks(known, documents, job.now_s):
+            add_outlooks(store.connection, node, [outlook], job.now_s)
     return Result({"forecasts": documents, "anomalies": []})
 
 

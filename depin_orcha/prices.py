@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from .config import Prices
 from .errors import AdapterError, FailureKind
 from .net import HttpClient
 from .types import HOUR_S, Price
+from .values import SHOWN_S
 
 TOKEN_IDS = {
     "STORJ": "storj",
@@ -31,8 +32,12 @@ HISTORY_LOOKBACK_S = 90 * 60
 _FIRST_BACKOFF_S = 60
 _LONGEST_BACKOFF_S = HOUR_S
 _CLOCK_SKEW_S = 300
+_ABSURD_USD = Decimal(10) ** 12
 _LEAST_CONFIDENCE = Decimal("0.8")
 _TOO_MANY_REQUESTS = 429
+_REFERENCE = "bitcoin"
+"""Asked for its price in two moneys where no token of the owner's is."""
+_RATES = Context(prec=12)
 
 _T = TypeVar("_T")
 
@@ -48,16 +53,26 @@ class Quotes:
 
 
 def latest(
-    http: HttpClient, options: Prices, currencies: Iterable[str], now_s: int, backoffs: Mapping[str, tuple[int, int]]
+    http: HttpClient,
+    options: Prices,
+    currencies: Iterable[str],
+    now_s: int,
+    backoffs: Mapping[str, tuple[int, int]],
+    local: str = "USD",
 ) -> Quotes:
-    """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked."""
+    """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked.
+
+    The rate of ``local``, the owner's money, is among them where the first answers; the second knows no such money.
+    """
     ids = _ids(options, currencies)
     quotes = Quotes()
     wanted: dict[str, str] = ids
-    for source, ask in (("coingecko", _coingecko_latest), ("defillama", _llama_latest)):
-        if not wanted:
+    for source, ask in (("coingecko", partial(_coingecko_latest, local)), ("defillama", _llama_latest)):
+        if not wanted and (local == "USD" or source != "coingecko"):
             break
         for price in _ask(quotes, source, backoffs, now_s, partial(ask, http, options, wanted, now_s)):
+            if price.observed_s > now_s + SHOWN_S:
+                continue  # of another day than the one we are asked about
             if price.observed_s > now_s + _CLOCK_SKEW_S:
                 quotes.warnings.append(f"{source} dates the price of {price.currency} in the future: check the clock")
             quotes.prices.append(Price(price.currency, price.usd_per_unit, source, min(price.observed_s, now_s)))
@@ -146,10 +161,10 @@ def _coingecko_headers(options: Prices) -> dict[str, str]:
     return {name: options.api_key.get_secret_value()}
 
 
-def _coingecko_latest(http: HttpClient, options: Prices, ids: Mapping[str, str], now_s: int) -> list[Price]:
+def _coingecko_latest(local: str, http: HttpClient, options: Prices, ids: Mapping[str, str], now_s: int) -> list[Price]:
     params = {
-        "ids": ",".join(sorted(ids.values())),
-        "vs_currencies": "usd",
+        "ids": ",".join(sorted(ids.values())) or _REFERENCE,
+        "vs_currencies": "usd" if local == "USD" else f"usd,{local.lower()}",
         "include_last_updated_at": "true",
         "precision": "full",
     }
@@ -160,7 +175,19 @@ def _coingecko_latest(http: HttpClient, options: Prices, ids: Mapping[str, str],
         usd = _positive(quote.get("usd"))
         if usd is not None:
             prices.append(Price(currency, usd, "coingecko", _seconds(quote.get("last_updated_at"), now_s)))
-    return prices
+    rate = _rate(local, answer, now_s) if local != "USD" else None
+    return prices if rate is None else [*prices, rate]
+
+
+def _rate(local: str, answer: Mapping[str, Any], now_s: int) -> Price | None:
+    """What the owner's money is worth, by the token that was quoted last in both moneys."""
+    quotes = sorted(map(_table, answer.values()), key=lambda quote: _seconds(quote.get("last_updated_at"), now_s))
+    for quote in reversed(quotes):
+        usd, own = _positive(quote.get("usd")), _positive(quote.get(local.lower()))
+        if usd is not None and own is not None:
+            rate = _RATES.divide(usd, own)
+            return Price(local, rate, "coingecko", _seconds(quote.get("last_updated_at"), now_s))
+    return None
 
 
 def _coingecko_history(
@@ -213,7 +240,7 @@ def _positive(value: Any) -> Decimal | None:
         return None
     try:
         number = Decimal(value)
-        return number if number.is_finite() and number > 0 else None
+        return number if number.is_finite() and 0 < number < _ABSURD_USD else None
     except InvalidOperation:
         return None
 

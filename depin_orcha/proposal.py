@@ -9,6 +9,8 @@ from .economics import Gate, NodeFacts, kept_because, must_move, short_of
 
 Data = dict[str, Any]
 
+_EXPLAINED_NODES = 8
+
 
 def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Data, Data]:
     """The result of the problem, and the problem as it was solved in the end.
@@ -23,11 +25,11 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
         for node in host["nodes"]
         if not node["frozen"] and (reason := must_move(by_name[node["node"]], host["capacity"])) is not None
     }
-    present = _solved(document) if forced else None
+    present = _solved(document, explain=False) if forced else None
     document = _without_grant(document, forced)
     rejected: dict[str, str] = {}
     while True:
-        data = _solved(document)
+        data = _solved(document, explain=False)
         unsure = {
             node["node"]: reason
             for host in data["hosts"]
@@ -40,16 +42,22 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
             break
         rejected |= unsure
         document = _frozen(document, unsure.keys())
+    data = _solved(document, explain=_is_small(document))
     if present is not None:
         _tell_what_was_forced(data, present, forced)
     _explain(data, document, by_name, gate, rejected)
     return data, document
 
 
-def _solved(document: Data) -> Data:
+def _solved(document: Data, *, explain: bool) -> Data:
     from .optimize import Problem, solve
 
-    return solve(Problem.from_dict(document)).to_dict()
+    return solve(Problem.from_dict(document), explain=explain).to_dict()
+
+
+def _is_small(document: Data) -> bool:
+    """Flip prices take a solve per node and direction: worth it up to a handful of nodes on a host."""
+    return max((len(host["nodes"]) for host in document["hosts"]), default=0) <= _EXPLAINED_NODES
 
 
 def _changed_nodes(document: Data, change: Callable[[Data], Data]) -> Data:

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .paths import ENV_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from .asof import AsOf
 
@@ -25,6 +25,8 @@ class NodeConfig:
     name: str
     protocol: str
     host: str
+    booked_on: str | None = None
+    """The node on which its income is booked, where several share an account and it is not the first."""
 
 
 def configured_nodes(path: Path, text: str | None, known: AsOf | None) -> tuple[list[NodeConfig], int]:
@@ -39,18 +41,35 @@ def configured_nodes(path: Path, text: str | None, known: AsOf | None) -> tuple[
     digest = hashlib.sha256(text.encode()).hexdigest() if text is not None else ""
     if not overridden and text is not None and known is not None and known.config_was_valid(digest):
         raw = tomllib.loads(text)
-        nodes = [
-            NodeConfig(name, options["protocol"], options.get("host", "local"))
+        given = {
+            name: (options["protocol"], options.get("host", "local"), options.get("account"))
             for name, options in raw.get("nodes", {}).items()
-        ]
-        return nodes, raw.get("prices", {}).get("max_age_s", 7200)
+        }
+        return _booked(given), raw.get("prices", {}).get("max_age_s", 7200)
     if text is None and not overridden:
         return [], 7200
     from .config import load
 
     config = load(path, text)
-    nodes = [NodeConfig(name, options.protocol, options.host) for name, options in config.nodes.items()]
-    return nodes, config.settings.prices.max_age_s
+    given = {name: (options.protocol, options.host, options.account) for name, options in config.nodes.items()}
+    return _booked(given), config.settings.prices.max_age_s
+
+
+def _booked(given: Mapping[str, tuple[str, str, str | None]]) -> list[NodeConfig]:
+    first = first_of_account({name: (protocol, account) for name, (protocol, _, account) in given.items()})
+    return [
+        NodeConfig(name, protocol, host, None if first[name] == name else first[name])
+        for name, (protocol, host, _) in given.items()
+    ]
+
+
+def first_of_account(given: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
+    """Node -> the node its income is booked on: the first in the file of those that share protocol and account."""
+    first: dict[tuple[str, str], str] = {}
+    for name, (protocol, account) in given.items():
+        if account is not None:
+            first.setdefault((protocol, account), name)
+    return {name: name if account is None else first[protocol, account] for name, (protocol, account) in given.items()}
 
 
 def check_names(asked: Iterable[str], configured: Iterable[str], known: AsOf | None) -> None:

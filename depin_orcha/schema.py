@@ -30,7 +30,8 @@ CREATE TABLE host_samples (
 CREATE TABLE earnings_samples (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, kind TEXT NOT NULL, period TEXT NOT NULL,
   external_id TEXT NOT NULL, observed_s INTEGER NOT NULL, amount TEXT NOT NULL, share TEXT NOT NULL,
-  withheld TEXT NOT NULL, baseline TEXT, learned_s INTEGER NOT NULL, voided_s INTEGER, run_id INTEGER NOT NULL REFERENCES runs (id),
+  withheld TEXT NOT NULL, baseline TEXT, learned_s INTEGER NOT NULL, voided_s INTEGER,
+  run_id INTEGER NOT NULL REFERENCES runs (id),
   PRIMARY KEY (node, currency, kind, external_id, period, observed_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE usage_samples (
   node TEXT NOT NULL REFERENCES nodes (name), observed_s INTEGER NOT NULL,
@@ -52,6 +53,16 @@ CREATE TABLE prices (
   learned_s INTEGER NOT NULL, PRIMARY KEY (currency, observed_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE price_sources (
   source TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL, backoff_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE power_samples (
+  host TEXT NOT NULL, observed_s INTEGER NOT NULL, watts REAL NOT NULL, source TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, PRIMARY KEY (host, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE power_hours (
+  host TEXT NOT NULL, hour_s INTEGER NOT NULL, watts REAL NOT NULL, source TEXT NOT NULL, usd_per_kwh REAL NOT NULL,
+  price_per_kwh REAL NOT NULL, currency TEXT NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (host, hour_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE tariff_prices (
+  currency TEXT NOT NULL, start_s INTEGER NOT NULL, learned_s INTEGER NOT NULL, price_per_kwh REAL NOT NULL,
+  source TEXT NOT NULL, PRIMARY KEY (currency, start_s, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE accruals (
   node TEXT NOT NULL REFERENCES nodes (name), hour_s INTEGER NOT NULL, currency TEXT NOT NULL,
   learned_s INTEGER NOT NULL, amount TEXT NOT NULL, quality TEXT NOT NULL,
@@ -65,9 +76,22 @@ CREATE TABLE imported_intervals (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, start_s INTEGER NOT NULL,
   end_s INTEGER NOT NULL, amount TEXT NOT NULL, usd_per_unit TEXT, learned_s INTEGER NOT NULL,
   PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE payouts (
+  node TEXT NOT NULL REFERENCES nodes (name), external_id TEXT NOT NULL, currency TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, received_s INTEGER, amount TEXT NOT NULL, transaction_ref TEXT, fee TEXT,
+  period TEXT NOT NULL, PRIMARY KEY (node, external_id, currency, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE statements (
+  node TEXT NOT NULL REFERENCES nodes (name), period TEXT NOT NULL, external_id TEXT NOT NULL,
+  currency TEXT NOT NULL, learned_s INTEGER NOT NULL, earned TEXT NOT NULL, held TEXT NOT NULL,
+  returned TEXT NOT NULL, payable TEXT NOT NULL, paid TEXT NOT NULL,
+  PRIMARY KEY (node, period, external_id, currency, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE month_outlooks (
+  node TEXT NOT NULL REFERENCES nodes (name), period TEXT NOT NULL, day INTEGER NOT NULL, currency TEXT NOT NULL,
+  source TEXT NOT NULL, learned_s INTEGER NOT NULL, mean TEXT NOT NULL, lo80 TEXT, hi80 TEXT,
+  PRIMARY KEY (node, period, day, currency, source, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE forecasts (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, origin_hour_s INTEGER NOT NULL,
-  forecast_json TEXT NOT NULL, learned_s INTEGER NOT NULL,
+  learned_s INTEGER NOT NULL, forecast_json TEXT NOT NULL,
   PRIMARY KEY (node, currency, origin_hour_s, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
   id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,

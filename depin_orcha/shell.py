@@ -24,6 +24,9 @@ from .types import Failure
 
 log = logging.getLogger("depin_orcha")
 
+_LAST_S = 253_370_764_800
+"""The year 9999 begins: later instants could not be written with what follows them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:
@@ -39,7 +42,6 @@ class Shared:
     now: str | None = None
     node: tuple[str, ...] = ()
     wait: float = 0
-    json_schema: bool = False
 
     @property
     def fixed_now(self) -> bool:
@@ -50,10 +52,14 @@ class Shared:
         """The instant to work at: as given, else the clock."""
         if self.now is None:
             return int(time.time())
+        hint = "write it as 2026-11-22T20:15:00Z"
         try:
-            return parse_rfc3339(self.now)
+            now_s = parse_rfc3339(self.now)
         except ValueError:
-            raise UsageError(f"--now {self.now!r} is no time", "write it as 2026-11-22T20:15:00Z") from None
+            raise UsageError(f"--now {self.now!r} is no time", hint) from None
+        if not 0 <= now_s < _LAST_S:
+            raise UsageError(f"--now {self.now!r} is out of range", hint)
+        return now_s
 
 
 @dataclass(slots=True)
@@ -76,7 +82,6 @@ _EVERY = {
     "verbose": Annotated[int, typer.Option("--verbose", "-v", count=True, help="Tell more on stderr; twice: all.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show a traceback when something breaks.")],
     "no_color": Annotated[bool, typer.Option("--no-color", help="Use no colour.")],
-    "json_schema": Annotated[bool, typer.Option("--json-schema", help="Print the schema of --json and stop.")],
 }
 _AT = {
     "now": Annotated[str | None, typer.Option(metavar="RFC3339", help="Work as if it were this instant.")],
@@ -94,11 +99,20 @@ def verb(
         @functools.wraps(function)
         def command(**options: Any) -> None:
             given = {key: options.pop(key) for key in list(options) if key in Shared.__slots__}
+            options.pop("json_schema")
             if "node" in given:
                 given["node"] = tuple(given["node"] or ())
             _run(name, Shared(**given), lambda shared: function(shared, **options))
 
-        shared = _EVERY | (_AT if at else {}) | (_LOCKING if locking else {})
+        def print_schema(wanted: bool) -> None:
+            if wanted:
+                _write(schema_text(name) + "\n")
+                raise typer.Exit(ExitCode.OK)
+
+        schema = typer.Option(
+            "--json-schema", is_eager=True, callback=print_schema, help="Print the schema of --json and stop."
+        )
+        shared = _EVERY | {"json_schema": Annotated[bool, schema]} | (_AT if at else {}) | (_LOCKING if locking else {})
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         extra = [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=_default(key), annotation=annotation)
@@ -118,21 +132,32 @@ def _default(key: str) -> Any:
     return {"wait": 0.0, "verbose": 0, "config": None, "db": None, "now": None, "node": None}.get(key, False)
 
 
+def start(app: typer.Typer) -> None:
+    """Run the command line, whatever became of the standard streams."""
+    # A closed one is replaced first: its number would go to the next file that is opened, which may be the database.
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    try:
+        app()
+    except OSError as error:
+        _stop_writing(error)
+        sys.exit(ExitCode.INTERNAL)
+
+
 def _run(name: str, shared: Shared, call: Callable[[Shared], Output]) -> NoReturn:
     _set_up_logging(shared)
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _on_signal)
     try:
-        if shared.json_schema:
-            _write(schema_text(name) + "\n")
-            raise typer.Exit(ExitCode.OK)
         output = call(shared)
+        _print(name, shared, output)
     except typer.Exit:
         raise
-    except (KeyboardInterrupt, Interrupted) as error:
-        stopped = error if isinstance(error, Interrupted) else Interrupted(ExitCode.INTERRUPTED)
-        _print_error(name, shared, stopped)
+    except Interrupted as stop:
+        _print_error(name, shared, stop)
         # Threads may still wait for a node that hangs; nothing they could deliver is wanted any more.
-        os._exit(stopped.exit_code)
+        os._exit(stop.exit_code)
     except OrchaError as error:
         if shared.debug:
             log.exception("%s failed", name)
@@ -143,7 +168,6 @@ def _run(name: str, shared: Shared, call: Callable[[Shared], Output]) -> NoRetur
             log.exception("%s broke", name)
         _print_error(name, shared, _unexpected(error))
         raise typer.Exit(ExitCode.INTERNAL) from None
-    _print(name, shared, output)
     raise typer.Exit(output.exit_code)
 
 
@@ -158,12 +182,11 @@ def _unexpected(error: Exception) -> OrchaError:
 def _print(name: str, shared: Shared, output: Output) -> None:
     for warning in output.warnings:
         log.warning(warning)
-    if shared.json:
-        _write(_document(name, shared, output.data, output.failures, output.exit_code))
-        return
     for failure in output.failures:
         _complain(f"{failure.node}: {failure.message}" if failure.node else failure.message, failure.hint)
-    if output.raw is not None:
+    if shared.json and output.raw is None:
+        _write(_document(name, shared, output.data, output.failures, output.exit_code))
+    elif output.raw is not None:
         _write(output.raw)
     elif output.show is not None and not shared.quiet:
         from .render import to_text
@@ -171,7 +194,7 @@ def _print(name: str, shared: Shared, output: Output) -> None:
         _write(to_text(output.show, no_color=shared.no_color))
 
 
-def _print_error(name: str, shared: Shared, error: OrchaError) -> None:
+def _print_error(name: str, shared: Shared, error: OrchaError | Interrupted) -> None:
     if shared.json and error.exit_code != ExitCode.USAGE:
         failure = Failure(None, error.kind, error.message, error.hint)
         _write(_document(name, shared, None, [failure], error.exit_code))
@@ -203,12 +226,16 @@ def _write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        _complain(f"cannot write the result: {error.strerror}", "")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _stop_writing(error)
         raise typer.Exit(ExitCode.INTERNAL) from None
     except UnicodeEncodeError:
         sys.stdout.write(text.encode("ascii", "replace").decode())
         sys.stdout.flush()
+
+
+def _stop_writing(error: OSError) -> None:
+    _complain(f"cannot write the result: {error.strerror}", "")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def schema_text(name: str) -> str:
@@ -216,12 +243,12 @@ def schema_text(name: str) -> str:
     return files("depin_orcha").joinpath("schemas", f"{name}.json").read_text(encoding="utf-8").rstrip()
 
 
-def _on_sigterm(signum: int, frame: object) -> None:  # noqa: ARG001
-    raise Interrupted(ExitCode.TERMINATED)
+def _on_signal(signum: int, frame: object) -> None:  # noqa: ARG001
+    raise Interrupted(ExitCode.TERMINATED if signum == signal.SIGTERM else ExitCode.INTERRUPTED)
 
 
 def _set_up_logging(shared: Shared) -> None:
-    level = {0: logging.WARNING, 1: logging.INFO}.get(shared.verbose, logging.DEBUG)
+    level = {0: logging.ERROR if shared.quiet else logging.WARNING, 1: logging.INFO}.get(shared.verbose, logging.DEBUG)
     stamp = "" if os.environ.get("JOURNAL_STREAM") or not shared.verbose else "%(asctime)s "
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s: %(message)s"))

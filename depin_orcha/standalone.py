@@ -36,13 +36,16 @@ def forecast_document(name: str, horizon: int | None, freq: str, levels: str | N
         }
         forecasts = forecast_series(request.batch, **{key: value for key, value in wanted.items() if value is not None})
     except DataError as error:
-        raise DataError(f"{name}: {error.message}", error.hint) from None
+        where = "" if error.message.startswith(f"{name}: ") else f"{name}: "
+        raise DataError(f"{where}{error.message}", error.hint) from None
     return Result({"forecasts": forecasts, "anomalies": []})
 
 
 def _levels(text: str) -> tuple[float, ...]:
     try:
         values = [float(level) for level in text.split(",")]
+        if not all(0 < value < 100 for value in values):
+            raise ValueError(text)
     except ValueError:
         raise UsageError(f"--levels {text!r} is no list of percentages", "write it as 80,95") from None
     return tuple(int(value) if value.is_integer() else value for value in values)
@@ -80,7 +83,7 @@ def _parsed(text: str, where: str) -> Any:
         raise DataError(f"{where}: the input is empty")
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{where}: not JSON ({error})") from None
 
 

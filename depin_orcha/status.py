@@ -7,13 +7,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from . import net_income
 from .asof import AsOf, EarnedHour, Node
+from .local import LocalMoney
+from .net_income import HostIncome
 from .roster import NodeConfig
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, Price, decimal_text
-from .values import SHOWN_S, TESTNET, unit_price
+from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 
 DAYS_SHOWN = 30
+_STANDINGS = ("held", "payable", "at_risk", "paid", "wallet")
 
 
 @dataclass(slots=True)
@@ -35,26 +39,29 @@ class _Usd:
     hours_24h: set[int] = field(default_factory=set[int])
     hours_30d: set[int] = field(default_factory=set[int])
     unpriced: set[int] = field(default_factory=set[int])
+    by_hour: dict[int, Decimal] = field(default_factory=dict[int, Decimal])
+    money_unpriced: set[int] = field(default_factory=set[int])
 
 
 def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only: frozenset[str]) -> dict[str, Any]:
     """The ``data`` of a status document: configured nodes first, then those only the database knows."""
     stored = {node.name: node for node in known.nodes()}
-    order = [node for node in configured if not only or node.name in only]
-    order += [
-        NodeConfig(node.name, node.protocol, node.host)
-        for node in stored.values()
-        if node.name not in {one.name for one in order} and (not only or node.name in only)
-    ]
+    everyone = list(configured)
+    names = {node.name for node in everyone}
+    everyone += [NodeConfig(one.name, one.protocol, one.host) for one in stored.values() if one.name not in names]
+    order = [node for node in everyone if not only or node.name in only]
     hours: dict[str, list[EarnedHour]] = {}
     for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
         hours.setdefault(hour.node, []).append(hour)
-    context = _Context(known, max_age_s, {pause.node for pause in known.pauses()}, known.forecasts(), _simulated(known))
+    paused = {pause.node for pause in known.pauses()}
+    context = _Context(known, max_age_s, paused, known.forecasts(), _simulated(known), {})
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
+    hosts, money = _money(context, order, {node.host for node in everyone if node not in order})
     return {
         "nodes": nodes,
-        "totals": _totals(nodes),
+        "hosts": hosts,
+        "totals": _totals(nodes) | money,
         "plan": None
         if plan is None
         else {
@@ -91,6 +98,8 @@ class _Context:
     paused: set[str | None]
     forecasts: Mapping[str, Mapping[str, Any]]
     simulated: bool
+    usd: dict[str, _Usd]
+    """Node -> its USD, as soon as it is known."""
 
 
 def _simulated(known: AsOf) -> bool:
@@ -100,7 +109,37 @@ def _simulated(known: AsOf) -> bool:
 def empty_view(configured: Iterable[NodeConfig]) -> dict[str, Any]:
     """The same for a database that does not exist yet."""
     nodes = [_blank(node) | {"notes": ["never collected"]} for node in configured]
-    return {"nodes": nodes, "totals": _totals(nodes), "plan": None, "runs": {}, "anomalies": [], "paused": []}
+    local = dict.fromkeys(("local_currency", "today_local", "last_24h_local", "last_30d_local"))
+    totals = _totals(nodes) | local | net_income.no_totals()
+    return {
+        "nodes": nodes,
+        "hosts": [],
+        "totals": totals,
+        "plan": None,
+        "runs": {},
+        "anomalies": [],
+        "paused": [],
+    }
+
+
+def _money(
+    context: _Context, shown: Iterable[NodeConfig], partly_hidden: set[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """``hosts[]``, and of the totals what power leaves and what it is in the owner's money."""
+    now_s = context.known.now_s
+    local = LocalMoney(context.known, now_s - DAYS_SHOWN * DAY_S)
+    everything = HostIncome()
+    incomes: dict[str, HostIncome] = {}
+    for node in shown:
+        income = incomes.setdefault(node.host, HostIncome(whole=node.host not in partly_hidden))
+        if node.name in context.usd:
+            usd = context.usd[node.name]
+            income.add(usd.by_hour, usd.money_unpriced)
+            everything.add(usd.by_hour, ())
+    hosts, power = net_income.view(context.known, local, incomes)
+    spans = {"today_local": now_s // DAY_S * DAY_S, "last_24h_local": now_s - DAY_S, "last_30d_local": 0}
+    sums = {key: _number(local.total(everything.usd_by_hour, from_s)) for key, from_s in spans.items()}
+    return hosts, {"local_currency": local.currency, **sums, **power}
 
 
 def _blank(node: NodeConfig) -> dict[str, Any]:
@@ -119,7 +158,10 @@ def _blank(node: NodeConfig) -> dict[str, Any]:
         "known_hours_24h": 0,
         "known_hours_30d": 0,
         "held_usd": None,
+        "payable_usd": None,
         "at_risk_usd": None,
+        "paid_usd": None,
+        "wallet_usd": None,
         "usd_per_hour_forecast": None,
         "coverage80": None,
         "allocation": {},
@@ -130,6 +172,9 @@ def _blank(node: NodeConfig) -> dict[str, Any]:
 
 def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[EarnedHour]) -> dict[str, Any]:
     row = _blank(node)
+    if node.booked_on:
+        reason = f"its income is booked on {node.booked_on}"
+        return row | {"reason": reason, "notes": [reason]}
     if stored is None:
         return row | {"notes": ["never collected"]}
     known = context.known
@@ -138,6 +183,7 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         row |= {"health": health.status, "failure_kind": health.failure_kind, "reason": health.reason}
     row["last_seen"] = rfc3339(seen.observed_s) if seen else None
     native, usd = _sum_up(context, hours)
+    context.usd[node.name] = usd
     row["earned"] = [_earned(context, currency, sums) for currency, sums in native.items()]
     row |= {
         "usd_today": _number(usd.today),
@@ -145,8 +191,7 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         "usd_30d": _number(usd.last_30d),
         "known_hours_24h": len(usd.hours_24h),
         "known_hours_30d": len(usd.hours_30d),
-        "held_usd": _standing(context, node.name, "held"),
-        "at_risk_usd": _standing(context, node.name, "at_risk"),
+        **_standings(context, node.name),
         "usd_per_hour_forecast": _forecast(context.forecasts.get(node.name)),
     }
     usage = known.usage(node.name)
@@ -174,6 +219,10 @@ def _sum_up(context: _Context, hours: Iterable[EarnedHour]) -> tuple[dict[str, _
         value = None if price is None else DECIMALS.multiply(hour.amount, price.usd_per_unit)
         if value is None:
             usd.unpriced.add(hour.hour_s)
+            if hour.currency not in NO_MONEY:
+                usd.money_unpriced.add(hour.hour_s)
+        else:
+            usd.by_hour[hour.hour_s] = DECIMALS.add(usd.by_hour.get(hour.hour_s, Decimal(0)), value)
         _add(sums, usd, hour, value, today_s, now_s)
     usd.hours_24h -= usd.unpriced
     usd.hours_30d -= usd.unpriced
@@ -212,14 +261,16 @@ def _earned(context: _Context, currency: str, sums: _Sums) -> dict[str, Any]:
     }
 
 
-def _standing(context: _Context, node: str, standing: str) -> float | None:
+def _standings(context: _Context, node: str) -> dict[str, float | None]:
+    """``held_usd`` and so on, at the prices of now; None where nothing is told, or none of it has a price."""
     now_s = context.known.now_s
-    total: Decimal | None = None
-    for (name, currency), amount in context.known.standings(node).items():
+    totals: dict[str, Decimal] = {}
+    for (standing, currency), amount in context.known.standings(node).items():
         price = unit_price(currency, context.known.price_at(currency, now_s), now_s)
-        if name == standing and price is not None:
-            total = DECIMALS.add(total or Decimal(0), DECIMALS.multiply(amount, price.usd_per_unit))
-    return _number(total)
+        if price is not None:
+            value = DECIMALS.multiply(amount, price.usd_per_unit)
+            totals[standing] = DECIMALS.add(totals.get(standing, Decimal(0)), value)
+    return {f"{standing}_usd": _number(totals.get(standing)) for standing in _STANDINGS}
 
 
 def _forecast(forecast: Mapping[str, Any] | None) -> float | None:
@@ -250,10 +301,10 @@ def _notes(
 
 def _totals(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {}
-    for key in ("usd_today", "usd_24h", "usd_30d", "held_usd", "at_risk_usd", "usd_per_hour_forecast"):
+    for key in ("usd_today", "usd_24h", "usd_30d", *(f"{one}_usd" for one in _STANDINGS), "usd_per_hour_forecast"):
         values = [node[key] for node in nodes if node[key] is not None]
         totals[key] = sum(values) if values else None
-    return totals | {"running_cost_usd_24h": None, "net_usd_24h": None}
+    return totals
 
 
 def _number(amount: Decimal | None) -> float | None:

@@ -16,39 +16,18 @@ from typing import Any
 from . import __version__
 from .booking import book, known_zeros
 from .errors import FailureKind
+from .settled import add_settled
 from .timefmt import compact
 from .types import (
-    DAY_S,
     HOUR_S,
     Accrual,
     Action,
     Price,
+    Quality,
     Resource,
     Snapshot,
     decimal_text,
 )
-
-_HOURLY_DAYS = 90
-
-_THINNED = {
-    "usage_samples": ("node",),
-    "health_samples": ("node",),
-    "standings": ("node", "currency", "standing"),
-    "host_samples": ("host",),
-}
-"""Tables of readings and what tells one series of them from another."""
-
-_THIN_COUNTERS = """
-DELETE FROM earnings_samples WHERE kind = 'counter' AND observed_s < ?
-  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
-    AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
-    AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
-    AND one.observed_s < earnings_samples.observed_s)
-  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
-    AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
-    AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
-    AND one.observed_s > earnings_samples.observed_s)
-"""
 
 
 class Store:
@@ -70,18 +49,19 @@ class Store:
             raise
         self.connection.execute("COMMIT")
 
-    def start_run(self, command: str, now_s: int, config_sha256: str | None) -> None:
-        """Record that a command began; what is written from here on belongs to it."""
+    def start_run(self, command: str, now_s: int, config_sha256: str | None) -> int:
+        """Record that a command began; what is written from here on belongs to it. Returns its number."""
         cursor = self.connection.execute(
             "INSERT INTO runs (command, started_s, version, config_sha256) VALUES (?, ?, ?, ?)",
             (command, now_s, __version__, config_sha256),
         )
         self.run_id = cursor.lastrowid or 0
+        return self.run_id
 
-    def finish_run(self, now_s: int, exit_code: int) -> None:
+    def finish_run(self, run_id: int, now_s: int, exit_code: int) -> None:
         """Record how the command ended."""
         self.connection.execute(
-            "UPDATE runs SET finished_s = ?, exit_code = ? WHERE id = ?", (now_s, exit_code, self.run_id)
+            "UPDATE runs SET finished_s = ?, exit_code = ? WHERE id = ?", (now_s, exit_code, run_id)
         )
 
     def set_meta(self, key: str, value: str) -> None:
@@ -94,7 +74,7 @@ class Store:
         """Make a node known; its protocol and host follow the configuration."""
         self.connection.execute(
             "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
-            "host = excluded.host WHERE protocol <> excluded.protocol OR host <> excluded.host",
+            "host = excluded.host, first_seen_s = min(first_seen_s, excluded.first_seen_s)",
             (name, protocol, host, now_s),
         )
 
@@ -117,20 +97,7 @@ class Store:
         )
         if snapshot.usage:
             self._add_usage(snapshot, learned_s)
-        self.connection.executemany(
-            "INSERT INTO standings VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            [
-                (
-                    snapshot.node,
-                    one.currency,
-                    str(one.standing),
-                    snapshot.observed_s,
-                    decimal_text(one.amount),
-                    learned_s,
-                )
-                for one in snapshot.standings
-            ],
-        )
+        add_settled(self.connection, snapshot, learned_s)
         booked = book(self.connection, self.run_id, snapshot, learned_s)
         if snapshot.complete_since_s is not None:
             booked += known_zeros(snapshot, snapshot.complete_since_s, currency)
@@ -173,9 +140,10 @@ class Store:
         )
 
     def add_prices(self, prices: Iterable[Price], learned_s: int) -> None:
-        """Store token prices; the first source to tell the price of an instant is kept."""
+        """Store token prices; of an instant the price that was learned first is kept."""
         self.connection.executemany(
-            "INSERT INTO prices VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO prices VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET usd_per_unit = excluded.usd_per_unit, "
+            "source = excluded.source, learned_s = excluded.learned_s WHERE excluded.learned_s < learned_s",
             [(p.currency, p.observed_s, decimal_text(p.usd_per_unit), p.source, learned_s) for p in prices],
         )
 
@@ -197,7 +165,7 @@ class Store:
     def add_forecast(self, node: str, currency: str, origin_hour_s: int, forecast: Any, learned_s: int) -> None:
         """Store the forecast made in an hour; the first one of that hour is kept, to be scored later."""
         self.connection.execute(
-            "INSERT INTO forecasts SELECT :node, :currency, :hour, :forecast, :learned WHERE NOT EXISTS (SELECT 1 "
+            "INSERT INTO forecasts SELECT :node, :currency, :hour, :learned, :forecast WHERE NOT EXISTS (SELECT 1 "
             "FROM forecasts WHERE node = :node AND currency = :currency AND origin_hour_s = :hour "
             "AND learned_s <= :learned)",
             {
@@ -259,28 +227,6 @@ class Store:
             "UPDATE actions SET state = ?, detail = ?, finished_s = ? WHERE id = ?", (state, detail, finished_s, row)
         )
 
-    def thin(self, now_s: int, raw_days: int) -> None:
-        """Once a day: of old readings only the first of each hour is left, and of very old ones the first of each day.
-
-        Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes.
-        """
-        today = compact(now_s)[:8]
-        if self.connection.execute("SELECT 1 FROM meta WHERE key = 'thinned' AND value >= ?", (today,)).fetchone():
-            return
-        raw_s, hourly_s = now_s - raw_days * DAY_S, now_s - _HOURLY_DAYS * DAY_S
-        with self.transaction() as connection:
-            for table, keys in _THINNED.items():
-                same = " AND ".join(f"earlier.{key} = {table}.{key}" for key in keys)
-                for before_s, length_s in ((raw_s, HOUR_S), (min(raw_s, hourly_s), DAY_S)):
-                    connection.execute(
-                        f"DELETE FROM {table} WHERE observed_s < ? AND EXISTS (SELECT 1 FROM {table} AS earlier "  # noqa: S608
-                        f"WHERE {same} AND earlier.observed_s < {table}.observed_s "
-                        f"AND earlier.observed_s >= {table}.observed_s / {length_s} * {length_s})",
-                        (before_s,),
-                    )
-            connection.execute(_THIN_COUNTERS, (raw_s,))
-            self.set_meta("thinned", today)
-
     def add_pause(self, node: str | None, paused_s: int, until_s: int | None) -> None:
         """A node, or all of them (None), is left alone from now on."""
         self.connection.execute(
@@ -314,6 +260,14 @@ class Store:
         )
         return row.fetchone() is not None
 
+    def price_fixed_otherwise(self, currency: str, first_hour_s: int, last_hour_s: int, price: Decimal) -> str | None:
+        """Another price than this one that is fixed for one of the hours; None where there is none."""
+        rows = self.connection.execute(
+            "SELECT price_usd FROM hour_values WHERE currency = ? AND hour_s BETWEEN ? AND ?",
+            (currency, first_hour_s, last_hour_s),
+        )
+        return next((row[0] for row in rows if Decimal(row[0]) != price), None)
+
     def add_imported(
         self,
         node: str,
@@ -335,13 +289,22 @@ class Store:
         rows = [
             (node, one.hour_s, one.currency, learned_s, decimal_text(one.amount), str(one.quality), self.run_id)
             for one in accruals
+            if one.quality is Quality.IMPORTED or not self._is_imported(node, one)
             if one.amount or not self._is_known(node, one)
         ]
         self.connection.executemany(
             "INSERT INTO accruals VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "amount = decimal_add(amount, excluded.amount)",
+            "amount = decimal_add(amount, excluded.amount), quality = min(quality, excluded.quality)",
             rows,
         )
+
+    def _is_imported(self, node: str, one: Accrual) -> bool:
+        """Was the whole hour imported? Then what a node tells of it later is the same money again."""
+        row = self.connection.execute(
+            "SELECT 1 FROM imported_intervals WHERE node = ? AND currency = ? AND start_s <= ? AND end_s >= ?",
+            (node, one.currency, one.hour_s, one.hour_s + HOUR_S),
+        )
+        return row.fetchone() is not None
 
     def _is_known(self, node: str, one: Accrual) -> bool:
         row = self.connection.execute(

@@ -58,6 +58,10 @@ class Quality(StrEnum):
     IMPORTED = "imported"
 
 
+CERTAINTY: tuple[Quality, ...] = (Quality.MEASURED, Quality.INTERPOLATED, Quality.ESTIMATED, Quality.IMPORTED)
+"""From the most certain to the least: a sum is as certain as its least certain part."""
+
+
 class Standing(StrEnum):
     """Where money that was already earned stands now."""
 
@@ -136,6 +140,64 @@ class StandingAmount:
 
 
 @dataclass(frozen=True, slots=True)
+class Payout:
+    """Money that left the network for the operator.
+
+    ``external_id`` is unique within the node; ``received_s``, ``transaction`` and ``fee`` are None where the network
+    does not tell; ``period`` is the month that it pays, ``""`` where it pays documents.
+    """
+
+    external_id: str
+    amount: Decimal
+    currency: str
+    received_s: int | None = None
+    transaction: str | None = None
+    fee: Decimal | None = None
+    period: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A network's own settled account of a month (``period``, YYYY-MM) with one series (``external_id``).
+
+    Of what was ``earned``, ``held`` is kept back; ``returned`` was held earlier; ``payable`` is what is due by that, of
+    which ``paid`` has been sent.
+    """
+
+    period: str
+    external_id: str
+    currency: str
+    earned: Decimal
+    held: Decimal
+    returned: Decimal
+    payable: Decimal
+    paid: Decimal
+
+
+class OutlookSource(StrEnum):
+    """Who says what a month will bring."""
+
+    FORECAST = "forecast"
+    DASHBOARD = "dashboard"
+
+
+@dataclass(frozen=True, slots=True)
+class MonthOutlook:
+    """What a whole month (``period``, YYYY-MM) will bring, net of held amounts, as said on one ``day`` of it (1 to 31).
+
+    ``lo80`` and ``hi80`` are None where only one number is told. It is an opinion, never earnings.
+    """
+
+    period: str
+    day: int
+    currency: str
+    source: OutlookSource
+    mean: Decimal
+    lo80: Decimal | None = None
+    hi80: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a node may use of a resource and what it uses; None where the node does not say."""
 
@@ -179,6 +241,9 @@ class Snapshot:
     voided: tuple[VoidedSample, ...] = ()
     complete_since_s: int | None = None
     warnings: tuple[str, ...] = ()
+    payouts: tuple[Payout, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    outlooks: tuple[MonthOutlook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +289,28 @@ class RunCommand:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One request to an engine behind a unix socket; success is a 2xx answer."""
+    """One request, to an engine behind a unix ``socket`` or to a node's interface at ``base_url``; success is 2xx.
 
-    socket: str
+    What that interface wants to see of the owner's secrets is no part of it: whoever runs the call adds it.
+    """
+
+    socket: str | None
     method: str
     path: str
     body: dict[str, Any] = field(default_factory=dict[str, Any])
+    base_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCalls:
+    """Requests that do one thing together, in this order, with a pause between them; success is success of each."""
+
+    calls: tuple[HttpCall, ...]
+    pause_s: float
+
+
+Call = RunCommand | HttpCall | HttpCalls
+"""What can be run of an action, or to take it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +326,8 @@ class Action:
     why: str
     before: dict[str, Any]
     after: dict[str, Any]
-    call: RunCommand | HttpCall
-    undo: RunCommand | HttpCall | None
+    call: Call
+    undo: Call | None
     target: dict[str, Any] = field(default_factory=dict[str, Any])
 
 

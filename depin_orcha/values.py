@@ -9,6 +9,9 @@ from .types import DAY_S, Price
 TESTNET = frozenset({"tGLM"})
 """Test money: worth nothing, by definition of a test network."""
 
+NO_MONEY = frozenset({"POINTS"})
+"""What is counted, but is not money unless the owner says what it is worth."""
+
 SHOWN_S = DAY_S
 """Beyond this age a price is no price."""
 

@@ -101,7 +101,7 @@ def json_page() -> str:
     page += _fields(envelope | {"properties": {key: _plain(one) for key, one in envelope["properties"].items()}})
     for verb, schema in schemas.items():
         parts = schema["$defs"]
-        data = schema if verb == "problem" else parts["data"]
+        data = parts.get("data", schema)
         page += [f"## {verb}", "", schema["title"] + ".", ""]
         for variant in data.get("anyOf", [data]):
             page += _fields(variant)
@@ -227,8 +227,9 @@ def _resolved(schema: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
         if "properties" not in part:
             return _shape(part)
         return "{" + ", ".join(f"{name} = {_resolved(one, parts)}" for name, one in part["properties"].items()) + "}"
-    if "anyOf" in schema:
-        return " or ".join(_resolved(one, parts) for one in schema["anyOf"] if one.get("type") != "null")
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            return " or ".join(_resolved(one, parts) for one in schema[key] if one.get("type") != "null")
     if schema.get("type") == "array":
         return f"list of {_resolved(schema['items'], parts)}"
     values = schema.get("additionalProperties")

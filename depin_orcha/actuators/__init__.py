@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, HttpCall, Resource, RunCommand
+from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand
 
 if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
@@ -67,6 +67,10 @@ class Reader(Protocol):
         """The JSON answer of the engine behind a unix socket to a GET."""
         ...
 
+    def ask(self, base_url: str, path: str) -> Any:
+        """The JSON answer of a node's own interface to a GET."""
+        ...
+
     def output(self, argv: Sequence[str]) -> str:
         """What a command that only reads prints on stdout, once it ended with 0."""
         ...
@@ -109,13 +113,19 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem
+    from . import docker, golem, mysterium
 
-    return {docker.KIND: docker.Actuator(), golem.KIND: golem.Actuator(offers)}
+    return {
+        docker.KIND: docker.Actuator(),
+        golem.KIND: golem.Actuator(offers),
+        mysterium.KIND: mysterium.Actuator(),
+    }
 
 
 def kinds(target: Target) -> tuple[str, ...]:
     """The back ends that set hard limits on this node: an audited node loses more by a cap than the cap earns."""
+    if target.options.protocol == "mysterium":
+        return ("mysterium",)
     if target.options.protocol != "golem":
         return ()
     in_container = target.options.runtime == "docker" and target.options.container is not None
@@ -135,9 +145,8 @@ def route(
     Golem's own cap binds new agreements only, so its container keeps the larger CPU limit until the node is known
     to be idle (``busy`` False; None is unknown). Raises ``ActuatorError`` when a guard refuses the grant.
     """
-    protocol = target.options.protocol
-    if protocol != "golem":
-        return Route(notes=(f"{protocol} gets no hard limit: a starved node loses more than the cap earns",))
+    if target.options.protocol != "golem":
+        return _beside_golem(target, observed, grant, why, backends)
     profile = tuple(backends["golem"].actions(target, observed["golem"], grant, why))
     if "docker" not in observed:
         return Route(profile, notes=_without_container(target))
@@ -226,8 +235,19 @@ def from_json(text: str) -> Action:
     return Action(call=_call(fields.pop("call")), undo=None if undo is None else _call(undo), **fields)
 
 
-def _call(fields: dict[str, Any]) -> RunCommand | HttpCall:
+def _call(fields: dict[str, Any]) -> Call:
+    if "calls" in fields:
+        return HttpCalls(tuple(HttpCall(**one) for one in fields["calls"]), fields["pause_s"])
     return RunCommand(tuple(fields["argv"])) if "argv" in fields else HttpCall(**fields)
+
+
+def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why: str, backends: Actuators) -> Route:
+    protocol = target.options.protocol
+    if protocol not in observed:
+        return Route(notes=(f"{protocol} gets no hard limit: a starved node loses more than the cap earns",))
+    actions = tuple(backends[protocol].actions(target, observed[protocol], grant, why))
+    whole = observed[protocol].shaper.userspace or not actions
+    return Route(actions, notes=() if whole else ("its shaper limits each connection, not the node as a whole",))
 
 
 def _rises(action: Action) -> bool:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from depin_orcha.adapters._read import Fields as Fields
+from depin_orcha.adapters._read import objects as objects
 from depin_orcha.errors import ConfigError
 from depin_orcha.types import Limits, Resource, Snapshot, Usage
 
@@ -22,7 +24,7 @@ BaseUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]\S*$"), AfterValidator(
 class NodeOptions(BaseModel):
     """What every node has, whatever its protocol; adapters add their own options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     protocol: str
     """Which adapter reads this node."""
@@ -53,7 +55,17 @@ class NodeOptions(BaseModel):
     uses_per_unit: dict[Resource, Annotated[float, Field(gt=0)]] | None = None
     """What one unit takes of each resource; unset: the unit of the protocol."""
     busy_watts: Annotated[float, Field(ge=0)] | None = None
-    """Power it draws while it works with its largest grant, in watts."""
+    """Power it draws while it works with its largest grant, in watts; unset: part of the host's ``idle_watts``."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.max_units is not None and self.min_units > self.max_units:
+            raise ValueError(f"min_units {self.min_units:g} is above max_units {self.max_units:g}")
+        if self.runtime in ("docker", "podman") and not self.container:
+            raise ValueError(f'runtime "{self.runtime}" needs the name of its container')
+        if self.runtime == "systemd" and not self.unit:
+            raise ValueError('runtime "systemd" needs the name of its unit')
+        return self
 
 
 class HttpReader(Protocol):
@@ -84,6 +96,7 @@ class Adapter(Protocol):
     levers: ClassVar[Mapping[Resource, Literal["native", "runtime", "network"]]]
     uses_per_unit: ClassVar[Mapping[Resource, float]]
     currencies: ClassVar[frozenset[str]]
+    """What the protocol pays in; a field ``currencies`` of the options says it for one node (see ``paid_in``)."""
 
     def __init__(self, node: str, options: Any) -> None: ...
 
@@ -117,6 +130,11 @@ def adapter_class(protocol: str) -> type[Adapter]:
     if protocol in plugins:
         return plugins[protocol].load()
     raise ConfigError(f"protocol {protocol!r} is not known", f"known protocols: {', '.join(known_protocols())}")
+
+
+def paid_in(options: NodeOptions) -> tuple[str, ...]:
+    """The currencies of a node, as its own options list them, else those that its protocol pays in, sorted."""
+    return tuple(getattr(options, "currencies", ()) or sorted(adapter_class(options.protocol).currencies))
 
 
 def known_protocols() -> list[str]:

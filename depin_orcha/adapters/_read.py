@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.timefmt import parse_rfc3339
 
 _T = TypeVar("_T")
+_Name = TypeVar("_Name", bound=StrEnum)
 _LARGEST_EXPONENT = 60
 """No figure of any node is larger than 1e60 or finer than 1e-60; beyond, its plain text would fill the memory."""
 
@@ -53,6 +55,13 @@ class Fields:
         except InvalidOperation:
             raise self._wrong(key, "is not a decimal number") from None
 
+    def integer(self, key: str) -> int:
+        """A whole number that is not negative, written in digits as a string, as amounts in wei are."""
+        text = self.text(key)
+        if not (text.isascii() and text.isdecimal()) or len(text) > _LARGEST_EXPONENT:
+            raise self._wrong(key, "is not a whole number in digits")
+        return int(text)
+
     def time_s(self, key: str) -> int:
         """Epoch seconds of an RFC 3339 instant, fractions cut off; an instant without a zone is UTC."""
         text = self.text(key)
@@ -61,14 +70,22 @@ class Fields:
         except ValueError:
             raise self._wrong(key, "is not an RFC 3339 time") from None
 
+    def choice(self, key: str, names: type[_Name]) -> _Name:
+        """A string that is one of a fixed set."""
+        text = self.text(key)
+        try:
+            return names(text)
+        except ValueError:
+            raise self._wrong(key, f"is none of {', '.join(names)}") from None
+
     def object(self, key: str) -> Fields:
         """An object inside this one."""
         return Fields(self._get(key), self._endpoint, self._at(key))
 
-    def objects(self, key: str) -> list[Fields]:
-        """A list of objects; null is an empty list."""
+    def objects(self, key: str, *, nullable: bool = True) -> list[Fields]:
+        """A list of objects; null is an empty list where it may be null."""
         value = self._get(key)
-        return [] if value is None else objects(value, self._endpoint, self._at(key))
+        return [] if value is None and nullable else objects(value, self._endpoint, self._at(key))
 
     def texts(self, key: str) -> list[str]:
         """A list of strings."""
@@ -81,6 +98,10 @@ class Fields:
     def optional(self, key: str, read: Callable[[str], _T]) -> _T | None:
         """``read(key)``, or None where the value is absent or null."""
         return None if self._values.get(key) is None else read(key)
+
+    def nullable(self, key: str, read: Callable[[str], _T]) -> _T | None:
+        """``read(key)``, or None where the value is null; the key must be there."""
+        return None if self._get(key) is None else read(key)
 
     def _get(self, key: str) -> Any:
         if key not in self._values:

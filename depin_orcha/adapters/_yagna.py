@@ -5,6 +5,7 @@ Interfaces: yagna's payment, market and activity APIs; the model crate ya-client
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -15,6 +16,7 @@ from depin_orcha.adapters import HttpReader
 from depin_orcha.adapters._read import Fields, instant_s, objects
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.timefmt import rfc3339
+from depin_orcha.types import Payout
 
 PAGE = 1000
 """Documents per answer: a year of them would not fit into one."""
@@ -64,6 +66,7 @@ class Invoice:
     due_s: int
     activities: tuple[str, ...]
     agreement: str
+    requestor: str
     amount: Decimal
     currency: str
     status: str
@@ -79,6 +82,7 @@ class AgreementTotal:
     """What an agreement has brought so far."""
 
     agreement: str
+    requestor: str
     currency: str
     accepted: Decimal
     paid: Decimal
@@ -107,6 +111,7 @@ class Daemon:
                 due_s=invoice.time_s("paymentDueDate"),
                 activities=tuple(invoice.texts("activityIds")),
                 agreement=invoice.text("agreementId"),
+                requestor=invoice.text("recipientId").lower(),
                 amount=invoice.amount("amount"),
                 currency=_currency(invoice),
                 status=invoice.text("status"),
@@ -145,10 +150,31 @@ class Daemon:
             return None
         return [
             AgreementTotal(
-                one.text("id"), _currency(one), one.amount("totalAmountAccepted"), one.amount("totalAmountPaid")
+                agreement=one.text("id"),
+                requestor=one.text("peerId").lower(),
+                currency=_currency(one),
+                accepted=one.amount("totalAmountAccepted"),
+                paid=one.amount("totalAmountPaid"),
             )
             for one in agreements
             if one.text("role") == "P"
+        ]
+
+    def payouts(self, after_s: int | None) -> list[Payout]:
+        """What reached this provider after an instant, with the hash of its transaction; the payer bears the fees."""
+        payments = self._documents(
+            "/payment-api/v1/payments", "paymentId", after_s=after_s, limit="maxEvents", more={"timeout": "0"}
+        )
+        return [
+            Payout(
+                external_id=payment.text("paymentId"),
+                amount=payment.amount("amount"),
+                currency=_currency(payment),
+                received_s=payment.time_s("timestamp"),
+                transaction=_transaction(payment),
+            )
+            for payment in payments
+            if payment.text("payeeId").lower() == self.identity.lower()
         ]
 
     def running_agreements(self, now_s: int) -> list[str]:
@@ -231,6 +257,8 @@ class Daemon:
         time_key: str = "timestamp",
         after_s: int | None = None,
         until_s: int | None = None,
+        limit: str = "maxItems",
+        more: Mapping[str, str] | None = None,
     ) -> list[Fields]:
         """Every document created after one instant, at least up to another; none where the daemon is too old.
 
@@ -240,7 +268,7 @@ class Daemon:
         after = None if after_s is None else rfc3339(after_s)
         found: dict[str, Fields] = {}
         while True:
-            params = {"maxItems": str(size)} | ({"afterTimestamp": after} if after else {})
+            params = {limit: str(size), **(more or {})} | ({"afterTimestamp": after} if after else {})
             page = self._objects(endpoint, params)
             known = len(found)
             found |= {document.text(key): document for document in page}
@@ -290,6 +318,15 @@ def _offer(properties: Fields) -> Offer:
         glm_per_s=float(price.get("golem.usage.duration_sec", 0)),
         glm_start=float(coefficients[-1]),
     )
+
+
+def _transaction(payment: Fields) -> str | None:
+    """The hash of the transaction on its chain, which stands in ``details`` in base64; None where there is none."""
+    try:
+        told = b64decode(payment.text("details"), validate=True)
+    except ValueError:
+        raise AdapterError(FailureKind.SHAPE, "/payment-api/v1/payments: details is not base64") from None
+    return f"0x{told.hex()}" if told else None
 
 
 def _currency(document: Fields) -> str:

@@ -36,6 +36,7 @@ from depin_orcha.types import (
     StandingAmount,
     Usage,
     VoidedSample,
+    decimal_text,
 )
 
 GIB = 2**30
@@ -44,9 +45,13 @@ _T = TypeVar("_T")
 
 _OVERLAP_S = HOUR_S
 _REVIEW_S = 7 * DAY_S
-"""How long after its issue an invoice is watched for being taken back without an event that says so."""
+"""How long after its issue an invoice is watched for being taken back without an event that says so, and how far back
+payments are read again."""
 _LATE_ANSWER_S = 6 * HOUR_S
+_REQUESTORS_TOLD = 20
+"""A provider meets hundreds over the years, and every reading keeps what it tells."""
 _SETTLEMENT = {"SETTLED": Standing.PAID, "ACCEPTED": Standing.ACCEPTED}
+_STANDINGS = (Standing.PAID, Standing.ACCEPTED, Standing.PAYABLE, Standing.AT_RISK)
 
 
 class Options(NodeOptions):
@@ -87,7 +92,7 @@ class Adapter:
         invoices = daemon.invoices()
         ledger = _read_ledger(daemon, invoices, cursor_s, now_s)
         earnings = ledger.earnings(daemon.started_s)
-        standings = _standings(invoices, daemon.totals(), now_s)
+        shares = _shares(invoices, daemon.totals(), now_s)
         agreements = daemon.running_agreements(now_s)
         busy = bool(daemon.live_activities() or agreements)
         offers = daemon.offers()
@@ -99,12 +104,16 @@ class Adapter:
             "offers": [asdict(offer) for offer in offers],
             "version": _told(warnings, "the version", daemon.version),
             "identity": daemon.identity,
+            "requestors": _requestors(shares),
         }
         troubles = [
             f"its payments report {kind}" for kind in _told(warnings, "payments", daemon.payment_troubles) or []
         ]
         if step := _told(warnings, "the health check", daemon.failing_check):
             troubles.append(f"its {step} fails")
+        # Payments are stored once, however often they are read: an answer that failed is made up for.
+        paid_since_s = None if since_s is None else since_s - _REVIEW_S
+        payouts = _told(warnings, "payments received", lambda: daemon.payouts(paid_since_s))
         first_s = min((sample.observed_s for sample in earnings), default=now_s)
         return Snapshot(
             node=self.node,
@@ -113,10 +122,11 @@ class Adapter:
             health=_health(troubles, details),
             usage=usage,
             limits=self.limits(usage),
-            standings=standings,
+            standings=_standings(shares),
             voided=tuple(ledger.voided(earnings)),
             complete_since_s=first_s if cursor_s is None else cursor_s,
             warnings=tuple(warnings),
+            payouts=tuple(payouts or ()),
         )
 
     def limits(self, usage: Mapping[Resource, Usage]) -> dict[Resource, Limits]:
@@ -232,33 +242,72 @@ def _counter(note: Note, observed_s: int, amount: Decimal) -> EarningsSample:
     return EarningsSample(observed_s, amount, note.currency, SampleKind.COUNTER, note.activity, note.activity)
 
 
-def _standings(
-    invoices: Sequence[Invoice], totals: Sequence[AgreementTotal] | None, now_s: int
-) -> tuple[StandingAmount, ...]:
-    """What was paid, what is accepted and not yet paid, and what is at risk: overdue, or ignored for hours.
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """How much of what one requestor owes or paid stands how."""
 
-    Of everything the daemon remembers: by its totals per agreement, or by the invoices where it keeps none.
+    requestor: str
+    standing: Standing
+    currency: str
+    amount: Decimal
+
+
+def _shares(invoices: Sequence[Invoice], totals: Sequence[AgreementTotal] | None, now_s: int) -> list[_Share]:
+    """What was paid, what is accepted and not yet paid, and what of that, or of unanswered invoices, is at risk.
+
+    Accepted money is payable until it is overdue, then it is at risk; so is an invoice ignored for hours. Of everything
+    the daemon remembers: by its totals per agreement, or by the invoices where it keeps none.
     """
     void = {one.agreement for one in invoices if one.void} - {one.agreement for one in invoices if not one.void}
+    overdue = {one.agreement for one in invoices if one.status == "ACCEPTED" and one.due_s < now_s}
     paid = {total.agreement: total.paid for total in totals or ()}
-    parts = [(standing, "GLM", Decimal(0)) for standing in (Standing.PAID, Standing.ACCEPTED, Standing.AT_RISK)]
+    parts: list[tuple[AgreementTotal | Invoice, Standing, Decimal]] = []
     with localcontext(DECIMALS):
         for total in totals or ():
-            parts.append((Standing.PAID, total.currency, total.paid))
+            owed = max(total.accepted - total.paid, Decimal(0))
+            parts.append((total, Standing.PAID, total.paid))
             if total.agreement not in void:
-                parts.append((Standing.ACCEPTED, total.currency, max(total.accepted - total.paid, Decimal(0))))
+                parts.append((total, Standing.ACCEPTED, owed))
+            if total.agreement not in void | overdue:
+                parts.append((total, Standing.PAYABLE, owed))
         for invoice in invoices:
-            overdue = invoice.status == "ACCEPTED" and invoice.due_s < now_s
             ignored = invoice.status in ("ISSUED", "RECEIVED") and now_s - invoice.at_s > _LATE_ANSWER_S
-            if overdue or ignored:
+            if (invoice.agreement in overdue and not invoice.void) or ignored:
                 unpaid = max(invoice.amount - paid.get(invoice.agreement, Decimal(0)), Decimal(0))
-                parts.append((Standing.AT_RISK, invoice.currency, unpaid))
+                parts.append((invoice, Standing.AT_RISK, unpaid))
             if totals is None and invoice.status in _SETTLEMENT:
-                parts.append((_SETTLEMENT[invoice.status], invoice.currency, invoice.amount))
-        sums: dict[tuple[Standing, str], Decimal] = {}
-        for standing, currency, amount in parts:
-            sums[standing, currency] = sums.get((standing, currency), Decimal(0)) + amount
+                parts.append((invoice, _SETTLEMENT[invoice.status], invoice.amount))
+                if invoice.status == "ACCEPTED" and invoice.agreement not in overdue:
+                    parts.append((invoice, Standing.PAYABLE, invoice.amount))
+    return [_Share(one.requestor, standing, one.currency, amount) for one, standing, amount in parts]
+
+
+def _standings(shares: Sequence[_Share]) -> tuple[StandingAmount, ...]:
+    sums = {
+        (standing, one): Decimal(0) for one in ("GLM", *(one.currency for one in shares)) for standing in _STANDINGS
+    }
+    with localcontext(DECIMALS):
+        for one in shares:
+            sums[one.standing, one.currency] += one.amount
     return tuple(StandingAmount(standing, amount, currency) for (standing, currency), amount in sums.items())
+
+
+def _requestors(shares: Iterable[_Share]) -> list[dict[str, str]]:
+    """The same for each requestor and currency, amounts as text: those who owe most, then those who paid most."""
+    sums: dict[tuple[str, str], dict[Standing, Decimal]] = {}
+    with localcontext(DECIMALS):
+        for one in shares:
+            own = sums.setdefault((one.requestor, one.currency), dict.fromkeys(_STANDINGS, Decimal(0)))
+            own[one.standing] += one.amount
+    ranked = sorted(
+        sums.items(),
+        key=lambda row: (-max(row[1][Standing.ACCEPTED], row[1][Standing.AT_RISK]), -row[1][Standing.PAID], row[0]),
+    )
+    return [
+        {"requestor": requestor, "currency": currency}
+        | {str(standing): decimal_text(amount) for standing, amount in own.items()}
+        for (requestor, currency), own in ranked[:_REQUESTORS_TOLD]
+    ]
 
 
 def _usage(offers: Sequence[Offer], *, busy: bool) -> dict[Resource, Usage]:

@@ -15,7 +15,7 @@ from decimal import Decimal, localcontext
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Literal
 
-from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
+from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions, _paystubs
 from depin_orcha.adapters._read import Fields, objects
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.timefmt import rfc3339
@@ -25,6 +25,7 @@ from depin_orcha.types import (
     Health,
     HealthStatus,
     Limits,
+    MonthOutlook,
     Resource,
     SampleKind,
     Snapshot,
@@ -99,9 +100,14 @@ class _Payout:
     answer: Any
     node_s: int | None
 
+    @property
+    def fields(self) -> Fields:
+        """The answer itself."""
+        return Fields(self.answer, _PAYOUT)
+
     def month(self, name: str) -> Fields:
         """``currentMonth`` or ``previousMonth``."""
-        return Fields(self.answer, _PAYOUT).object(name)
+        return self.fields.object(name)
 
 
 class Adapter:
@@ -130,19 +136,24 @@ class Adapter:
         dashboard = self._fields(http, "/api/sno/")
         satellites = _satellites(dashboard)
         warnings: list[str] = []
-        earnings = self._earnings(http, satellites, now_s, since_s, warnings)
+        earnings, outlooks = self._earnings(http, satellites, now_s, since_s, warnings)
         usage = _usage(dashboard.object("diskSpace"))
         scores = self._scores(http, warnings)
         standings = self._held(http, satellites, warnings)
+        verdict = self._own_verdict(http, warnings)
+        settled = self._settled(http, now_s, since_s, warnings)
         return Snapshot(
             node=self.node,
             observed_s=now_s,
             earnings=tuple(earnings),
-            health=_health(dashboard, satellites, scores, self._own_verdict(http, warnings), now_s),
+            health=_health(dashboard, satellites, scores, verdict, now_s),
             usage=usage,
             limits=self.limits(usage),
-            standings=standings,
+            standings=standings + settled.standings(),
             warnings=tuple(warnings),
+            payouts=settled.payouts,
+            statements=settled.statements,
+            outlooks=outlooks,
         )
 
     def limits(self, usage: Mapping[Resource, Usage]) -> dict[Resource, Limits]:
@@ -156,7 +167,7 @@ class Adapter:
 
     def _earnings(
         self, http: HttpReader, satellites: Iterable[_Satellite], now_s: int, since_s: int | None, warnings: list[str]
-    ) -> list[EarningsSample]:
+    ) -> tuple[list[EarningsSample], tuple[MonthOutlook, ...]]:
         paying = sorted(satellite.id for satellite in satellites if not satellite.disqualified)
         faults: list[AdapterError] = []
         prices = {one: known for one in paying if (known := self._prices(http, one, faults)) is not None}
@@ -164,20 +175,21 @@ class Adapter:
             if faults:
                 raise faults[0]
             warnings.append("no satellite has told its prices yet: earnings are unknown")
-            return []
+            return [], ()
         payouts = {one: payout for one in prices if (payout := self._payout(http, one, faults)) is not None}
         if len(payouts) < len(paying):
             payouts, prices = {_ALL: self._asked_payout(http, {})}, {_ALL: next(iter(prices.values()))}
         if any(_month_differs(payout.node_s, now_s) for payout in payouts.values()):
             warnings.append("the month is turning at this moment: earnings are read next time")
-            return []
+            return [], ()
         # At first sight the closed month is left out: next to it, the running one would count from its beginning.
         months = ("currentMonth",) if since_s is None else ("currentMonth", "previousMonth")
-        return [
+        earnings = [
             _sample(series, payout.month(month), prices[series], now_s, _period(now_s, closed=month == "previousMonth"))
             for series, payout in payouts.items()
             for month in months
         ]
+        return earnings, _paystubs.dashboard_outlook((payout.fields for payout in payouts.values()), now_s)
 
     def _prices(self, http: HttpReader, satellite: str, faults: list[AdapterError]) -> _Prices | None:
         """What a satellite pays; None if it has not told yet (all zero), or the node fails to say."""
@@ -240,6 +252,15 @@ class Adapter:
             if row.text("satelliteID") not in lost
         ]
         return (StandingAmount(Standing.HELD, sum(held, Decimal(0)).scaleb(-6), "USD"),) if held else ()
+
+    def _settled(self, http: HttpReader, now_s: int, since_s: int | None, warnings: list[str]) -> _paystubs.Settled:
+        """Closed months, once a day; nothing in between, or where the node fails to say."""
+        if _paystubs.is_due(now_s, since_s):
+            try:
+                return _paystubs.read(http, self.options.url, now_s, since_s)
+            except AdapterError as error:
+                warnings.append(f"the paystubs were not read: {error.message}")
+        return _paystubs.Settled((), ())
 
     def _own_verdict(self, http: HttpReader, warnings: list[str]) -> bool | None:
         """What the node says of itself on its public port; None where that is not configured or cannot be read."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from depin_orcha import database, status
 from depin_orcha.applying import apply
@@ -14,7 +15,7 @@ from depin_orcha.asof import AsOf
 from depin_orcha.collect import collect
 from depin_orcha.config import load
 from depin_orcha.cycle import Job, Result, chain, recorded
-from depin_orcha.errors import ExitCode, UsageError
+from depin_orcha.errors import UsageError
 from depin_orcha.paths import state_dir
 from depin_orcha.planning import forecast, optimize
 from depin_orcha.roster import NodeConfig
@@ -53,23 +54,25 @@ def run_demo(db: Path | None) -> Result:
                     "forecast": forecast,
                     "optimize": optimize,
                     "apply": lambda job, store: apply(job, store, execute=False),
-                    "status": _status,
                 },
             )
-            data = _status(job, store).data
+            started = time.monotonic()
+            data = _status(job, store)
+            seconds = round(time.monotonic() - started, 3)
+            result.data["verbs"].append({"verb": "status", "exit_code": 0, "seconds": seconds})
     result.data |= {"simulated": True, "backfill": {"days": DAYS, "seconds": backfill_s}, "status": data}
     return result
 
 
-def _status(job: Job, store: Store) -> Result:
+def _status(job: Job, store: Store) -> dict[str, Any]:
     nodes = [NodeConfig(name, one.protocol, one.host) for name, one in job.config.nodes.items()]
-    known = AsOf(store.connection, job.now_s)
-    view = status.view(known, nodes, job.config.settings.prices.max_age_s, only=frozenset())
-    return Result(view, exit_code=ExitCode.OK)
+    known = AsOf(store.connection, job.clock_s())
+    return status.view(known, nodes, job.config.settings.prices.max_age_s, only=frozenset())
 
 
 def _job(operator: SimulatedOperator, path: Path, now_s: int) -> Job:
-    folder = path.parent
+    folder = path.with_name(f"{path.name}.operator")
+    folder.mkdir(exist_ok=True)
     config = folder / "config.toml"
     text = operator.config_toml()
     config.write_text(text, encoding="utf-8")
@@ -82,11 +85,8 @@ def _job(operator: SimulatedOperator, path: Path, now_s: int) -> Job:
 
 def _make_room(path: Path) -> None:
     """Remove the database of an earlier demo, and never any other."""
-    connection = database.open_for_reading(path)
-    if connection is not None:
-        simulated = AsOf(connection, 0).meta("simulated") is not None
-        connection.close()
-        if not simulated:
+    with database.open_for_reading(path) as connection:
+        if connection is not None and AsOf(connection, 0).meta("simulated") is None:
             raise UsageError(f"{path} is not a database of the demo", "name another file with --db, or leave it out")
     path.parent.mkdir(parents=True, exist_ok=True)
     for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):

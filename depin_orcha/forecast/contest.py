@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MAX_ORIGINS = 20
 """Backtests per series, one season apart, the newest first."""
 
+_NOISE = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
@@ -130,12 +132,14 @@ def _mase(past: Past, residuals: NDArray[np.float64], origins: Sequence[int]) ->
     steps = np.abs(past.y[past.season :] - past.y[: -past.season])
     known = np.isfinite(steps)
     total, count = (np.concatenate(([0], np.cumsum(part))) for part in (np.where(known, steps, 0.0), known))
+    # A series that repeats itself but for rounding has no error to compare with.
+    typical = float(np.nanmean(np.abs(past.y)))
     ratios: list[float] = []
     for row, origin in zip(residuals, origins, strict=True):
         until = max(origin - past.season, 0)
         if count[until] < past.season:
             until = len(steps)
-        if total[until] > 0:
+        if total[until] > count[until] * _NOISE * typical:
             error = float(np.abs(row[np.isfinite(row)]).mean()) * past.price[origin - 1]
             ratios.append(float(error / (total[until] / count[until])))
     return sum(ratios) / len(ratios) if ratios else None

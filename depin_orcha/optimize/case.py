@@ -1,7 +1,7 @@
 """One host as the decision sees it: levers with mean prices, shared limits, and the exact value of any grants.
 
 Grants are a mapping from node name to units. Everything here is exact arithmetic on the true earnings curve
-and the true restart charge; the linear programme of ``model`` only searches.
+and the true restart charge; the linear programme of ``rows`` only searches.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .case import Case, Gain
+from .case import Case, Gain, Lever
 from .decide import Decision, shortfalls
 from .problem import Thresholds
 from .search import best_grants
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 FAR = 1e3
 """A price is searched up to this multiple of all the money of the host, per unit of the node."""
 STEPS = 40
-CLOSE = 1e-11
+CLOSE = 1e-10
+"""Two prices nearer than this, relative to themselves, are one."""
+ROUNDING = 1e-14
+"""What is lost of a far price when a near one is computed from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,12 @@ class _Search:
             return None
         gain = case.gain(units)
         applies = not any(shortfalls(gain, self.thresholds))
-        move = units[self.name] - case.lever(self.name).base if applies else 0.0
-        return _Point(price, units, gain, applies, (move > 0) - (move < 0))
+        return _Point(price, units, gain, applies, self._way(units) if applies else 0)
+
+    def _way(self, units: Mutable) -> int:
+        """1 where a plan raises the lever, -1 where it lowers it, 0 where it leaves it alone."""
+        move = units[self.name] - self.case.lever(self.name).base
+        return (move > 0) - (move < 0)
 
     def boundary(self, near: _Point, far: _Point) -> float | None:
         """Return the price between two points where the lever stops going the way of ``near``.
@@ -60,30 +67,34 @@ class _Search:
         where the lines of the two plans cross is where the decision changes, unless a third plan is better there:
         that one takes the place of one of the two. Ends after a few steps.
         """
+        noise = ROUNDING * max(abs(near.price), abs(far.price))
         for _ in range(STEPS):
             low, high = sorted((near.price, far.price))
-            crossing = 0.0 if low < 0 < high else self._crossing(near, far, low, high)
-            if min(crossing - low, high - crossing) <= CLOSE * (high - low + abs(crossing)):
-                return crossing
+            crossing = 0.0 if low < 0 < high else self._crossing(near, far, noise)
+            if any(abs(crossing - end) <= noise + CLOSE * abs(end) for end in (low, high)):
+                return 0.0 if abs(crossing) <= noise else crossing
             point = self.at(crossing)
             if point is None:
                 return None
             near, far = (point, far) if point.way == near.way else (near, point)
         return far.price
 
-    def _crossing(self, near: _Point, far: _Point, low: float, high: float) -> float:
+    def _crossing(self, near: _Point, far: _Point, noise: float) -> float:
         """Return where one of the two plans stops being best, or being applied; the middle where no line tells."""
         points = (near, far) if near.applies else (far, near)
-        hair = CLOSE * (high - low)
-        roots = [root for root in self._roots(*points, positive=high > 0) if low - hair <= root <= high + hair]
+        low, high = sorted((near.price, far.price))
+        least, most = low - noise - CLOSE * abs(low), high + noise + CLOSE * abs(high)
+        roots = [root for root in self._roots(*points, positive=high > 0) if least <= root <= most]
         return min(roots, key=lambda root: abs(root - points[0].price), default=(low + high) / 2)
 
     def _roots(self, begin: _Point, end: _Point, *, positive: bool) -> Iterator[float]:
         """Prices at which the plan of ``begin`` meets that of ``end`` and the thresholds."""
         lever, part = self.case.lever(self.name), self.thresholds.min_improvement_pct / 100
         slope, base_slope = self._slope(begin.units, positive=positive), lever.curve(lever.base)
-        at_begin = end.gain.net_usd_per_hour + (begin.price - end.price) * self._slope(end.units, positive=positive)
-        bars = [(at_begin, self._slope(end.units, positive=positive))]
+        bars: list[tuple[float, float]] = []
+        if self._way(end.units) != begin.way:
+            end_slope = self._slope(end.units, positive=positive)
+            bars.append((end.gain.net_usd_per_hour + (begin.price - end.price) * end_slope, end_slope))
         if not end.applies:
             bars.append((self.thresholds.min_net_benefit_usd_per_hour, 0.0))
             current = begin.gain.current_usd_per_hour
@@ -113,21 +124,20 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
     present = search.at(lever.price, found)
     if present is None:
         return None
-    flips: list[float] = []
-    for far in _far_prices(case, thresholds, name):
-        stuck = lever.base >= case.reach(lever) if far > 0 else lever.base <= lever.lowest
-        point = None if stuck and present.way == 0 else search.at(far)
+    nearest: float | None = None
+    for sign in (1.0, -1.0):
+        distance = _far(case, thresholds, lever) if nearest is None else abs(nearest - lever.price)
+        stuck = lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor
+        point = None if stuck and present.way == 0 else search.at(lever.price + sign * distance)
         flip = search.boundary(present, point) if point and point.way != present.way else None
-        flips += [] if flip is None else [tidy(flip)]
-    return min(flips, key=lambda flip: abs(flip - lever.price), default=None)
+        nearest = nearest if flip is None else tidy(flip)
+    return nearest
 
 
-def _far_prices(case: Case, thresholds: Thresholds, name: str) -> tuple[float, float]:
-    """Prices, up and down, that outweigh everything else on the host."""
-    lever = case.lever(name)
+def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
+    """A change of price that outweighs everything else on the host."""
     each = (abs(other.price) + abs(other.running) for other in case.levers)
     money = math.fsum(usd * case.span(other) for usd, other in zip(each, case.levers, strict=True))
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
-    far = FAR * (money / case.span(lever) or 1.0)
-    return far, -far
+    return FAR * (money / case.span(lever) or 1.0)

@@ -20,7 +20,6 @@ LARGEST_COST = 1e6
 which then lie far below the tie-break."""
 TIE = 1e-10
 """Cost of moving a lever through its range, relative to the largest coefficient: decides between equal optima only."""
-
 NUDGE = 1e-6
 """How much a row is widened, in its own scale, to price having more of it."""
 INTEGRAL = 1e-9
@@ -62,7 +61,8 @@ class Solver:
         The programme without those conditions is tried first: it takes a tenth of the time, and where its answer
         happens to keep them it is the answer.
         """
-        if any(program.integer) and not relaxed:
+        relaxed = relaxed or not any(program.integer)
+        if not relaxed:
             easy = self.maximise(program, relaxed=True)
             if easy.status == "infeasible" or (easy.values and _keeps_integers(program, easy.values)):
                 return easy
@@ -70,7 +70,9 @@ class Solver:
         cost = -_np.array(_with_tie_break(program))
         cost *= LARGEST_COST / (_np.abs(cost).max(initial=0.0) or 1.0)
         matrix, lower, upper = _arrays(program)
-        options = {"mip_rel_gap": 0.0} if relaxed else {"mip_rel_gap": 0.0, "time_limit": self.time_limit_s}
+        # Undoing the presolve of integer programmes can end in a wrong "infeasible", in a solve error, or in a line
+        # printed on stdout by the C++ side. For programmes of this size leaving it out costs no time.
+        options = {} if relaxed else {"mip_rel_gap": 0.0, "time_limit": self.time_limit_s, "presolve": False}
         built = time.perf_counter()
         found = _optimize.milp(
             cost,

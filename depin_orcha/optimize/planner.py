@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .case import Case, Gain, Grants, case_of
+from .case import Case, Grants, case_of
 from .decide import Decision, Rejected, decide
 from .flips import flip_price
 from .plan import STATUSES, HostPlan, NodePlan, Plan, Relaxed, RunnerUp, ShadowPrice, Solving, Worth
@@ -76,7 +76,7 @@ def _host_plan(problem: Problem, host: Host, solver: Solver, *, explain: bool) -
 
 
 def _worth(case: Case, units: Grants) -> Worth:
-    gain: Gain = case.gain(units)
+    gain = case.gain(units)
     return Worth(
         current_usd_per_hour=gain.current_usd_per_hour,
         new_usd_per_hour=gain.new_usd_per_hour,

@@ -53,9 +53,8 @@ def best_grants(case: Case, solver: Solver) -> Found:
     answer = solver.maximise(program)
     if answer.status == "infeasible":
         return _relaxed(case, solver)
-    if answer.values is None:
-        return _fallback(case, solver, answer.message)
-    return _settled(case, _read(program, answer.values), answer.status, answer.message)
+    found = _settled(case, _read(program, answer.values), answer.status, answer.message) if answer.values else None
+    return found if found and found.units is not None else _fallback(case, solver, answer.message)
 
 
 def _settled(case: Case, units: Grants, status: str, message: str) -> Found:
@@ -76,11 +75,9 @@ def _fallback(case: Case, solver: Solver, message: str) -> Found:
     answer = solver.maximise(program, relaxed=True)
     if answer.status != "optimal" or answer.values is None:
         return Found("failed", None, message=message)
-    units = gate(case, _few_moves(case, whole_lots(case, _read(program, answer.values))))
-    if units is None:
-        return Found("failed", None, message=message)
-    exact = polish(case, units)
-    return Found("fallback", exact if keeps_rules(case, exact) else units, message=message)
+    rounded = _few_moves(case, whole_lots(case, _read(program, answer.values)))
+    units = gate(case, polish(case, rounded))
+    return Found("failed" if units is None else "fallback", units, message=message)
 
 
 def _few_moves(case: Case, units: Mutable) -> Mutable:

@@ -23,7 +23,7 @@ def to_text(show: Callable[[Any], None], *, no_color: bool) -> str:
         force_terminal=terminal or forced,
         no_color=no_color or bool(os.environ.get("NO_COLOR")),
         color_system="standard" if terminal or forced else None,
-        width=None if terminal else int(os.environ.get("COLUMNS") or _PIPE_WIDTH),
+        width=None if terminal else _pipe_width(),
         highlight=False,
         emoji=False,
         markup=False,
@@ -33,6 +33,11 @@ def to_text(show: Callable[[Any], None], *, no_color: bool) -> str:
     show(console)
     text = buffer.getvalue()
     return text if _speaks_unicode() else _ascii(text)
+
+
+def _pipe_width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if columns.isascii() and columns.isdigit() and int(columns) else _PIPE_WIDTH
 
 
 def _speaks_unicode() -> bool:

@@ -11,7 +11,7 @@ from architecture.source import PACKAGE
 from jsonschema import Draft202012Validator, ValidationError
 
 SCHEMAS = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (PACKAGE / "schemas").glob("*.json")}
-ENVELOPES = sorted(SCHEMAS.keys() - {"problem"})
+ENVELOPES = sorted(SCHEMAS.keys() - {"exec", "problem"})
 NOW = "2026-11-22T20:15:00Z"
 FAILURE = {"node": None, "kind": "locked", "message": "another run holds the lock", "hint": ""}
 

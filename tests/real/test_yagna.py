@@ -84,9 +84,9 @@ class Operator:
 
 @pytest.fixture
 def operator(tmp_path: Path, space: LoopbackNamespace, yagna: Yagna, prices: PriceServer) -> Operator:
-    left_s = 3600 - time.time() % 3600
-    if left_s < 60:  # what is expected of the running hour would be asked of the next one
-        time.sleep(left_s)
+    into_s = time.time() % 3600
+    if not 90 < into_s < 3540:  # the hour would turn meanwhile, or the newest price would be of the hour before
+        time.sleep((3690 - into_s) % 3600)
     folder = tmp_path / "operator"
     folder.mkdir()
     key = folder / "app-key"

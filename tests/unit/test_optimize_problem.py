@@ -96,8 +96,9 @@ def test_only_horizon_and_hosts_are_required() -> None:
     assert (problem.model, problem.thresholds.max_moves, problem.hosts) == ("default", None, ())
 
 
-FAULTS: list[tuple[dict[str, Any] | list[Any], str]] = [
+FAULTS: list[tuple[Any, str]] = [
     ([], "$: must be an object"),
+    ({1: 2}, "$: has a key that is no text: 1"),
     (without("horizon_h"), "$.horizon_h: is required"),
     (without("hosts"), "$.hosts: is required"),
     (changed("horizon_h", to=0), "$.horizon_h: must be at least 1"),
@@ -145,7 +146,10 @@ FAULTS: list[tuple[dict[str, Any] | list[Any], str]] = [
     (changed(*NODE, "evidence", to="guess"), "$.hosts[0].nodes[0].evidence: must be one of contract"),
     (changed(*NODE, "disk", to="/mnt/b"), "$.hosts[0].nodes[0].disk: /mnt/b is not among the disks"),
     (changed(*NODE, "restart_fee_usd", to=-1), "$.hosts[0].nodes[0].restart_fee_usd: must be at least 0"),
-    (changed(*NODE, "restart_loss_hour", to=1), "$.hosts[0].nodes[0].restart_loss_hour: unknown key (did you mean rest"),
+    (
+        changed(*NODE, "restart_loss_hour", to=1),
+        "$.hosts[0].nodes[0].restart_loss_hour: unknown key (did you mean rest",
+    ),
     (changed(*NODE, "choices", to=[{"name": "a"}]), "$.hosts[0].nodes[0].choices: choices is not supported"),
     (changed(*NODE, "current_choice", to="a"), "$.hosts[0].nodes[0].current_choice: current_choice is not supported"),
     (changed(*NODE, "fill", to={"life_h": 1}), "$.hosts[0].nodes[0].fill: fill is not supported"),
@@ -153,7 +157,10 @@ FAULTS: list[tuple[dict[str, Any] | list[Any], str]] = [
     (changed(*OTHER, "segments", 0, "width_units", to=-1), "$.hosts[0].nodes[1].segments[0].width_units: must be at"),
     (changed(*OTHER, "segments", 1, "relative", to=2), "$.hosts[0].nodes[1].segments[1].relative: 2 is above"),
     (changed(*OTHER, "segments", 1, "width", to=2), "$.hosts[0].nodes[1].segments[1].width: unknown key"),
-    (changed(*OTHER, "usd_per_unit_hour_quantiles", to={"0.2": 1}), "$.hosts[0].nodes[1].usd_per_unit_hour_quantiles.0"),
+    (
+        changed(*OTHER, "usd_per_unit_hour_quantiles", to={"0.2": 1}),
+        "$.hosts[0].nodes[1].usd_per_unit_hour_quantiles.0",
+    ),
     (changed(*OTHER, "watts_per_unit", to=-1), "$.hosts[0].nodes[1].watts_per_unit: must be at least 0"),
 ]
 

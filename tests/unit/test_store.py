@@ -10,6 +10,7 @@ from ledger_parts import add, at, counter, ledger, opened, snapshot
 from depin_orcha import database
 from depin_orcha.asof import AsOf
 from depin_orcha.errors import DataError, LockHeld, NotPermitted
+from depin_orcha.retention import thin
 from depin_orcha.types import EarningsSample, Price, SampleKind, VoidedSample
 
 
@@ -86,7 +87,7 @@ def test_a_peak_outlives_the_readings_that_made_it(path: Path) -> None:
     with opened(path) as store:
         for when, amount in (("2026-09-01T10:00", "5"), ("2026-09-01T11:00", "9"), ("2026-09-01T12:00", "7")):
             add(store, snapshot(when, replace(counter(when, amount, ""), keeps_peak=True)))
-        store.thin(at("2026-11-22T00:00"), raw_days=30)
+        thin(store, at("2026-11-22T00:00"), raw_days=30)
         last = replace(counter("2026-11-22T10:00", "10", ""), keeps_peak=True)
         add(store, snapshot("2026-11-22T10:00", last))
         assert sum(ledger(store, "2026-11-23T00:00").values()) == 5
@@ -130,8 +131,8 @@ def test_one_writer_at_a_time(path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("this is not a database, it is a text that is long enough to be read as a header" * 20)
-    with pytest.raises(DataError, match="damaged"):
-        database.open_for_reading(path)
+    with pytest.raises(DataError, match="damaged"), database.open_for_reading(path):
+        pass
     with pytest.raises(DataError, match="damaged"), database.open_for_writing(path):
         pass
 
@@ -151,8 +152,8 @@ def test_a_database_of_another_program_is_refused(path: Path) -> None:
 def test_a_newer_database_is_refused(path: Path) -> None:
     with opened(path) as store:
         store.connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(DataError, match="newer depin-orcha"):
-        database.open_for_reading(path)
+    with pytest.raises(DataError, match="newer depin-orcha"), database.open_for_reading(path):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_not_permitted(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_thinning_keeps_every_sum_and_the_first_reading_of_an_hour(path: Path) -
             when = f"2026-09-22T{10 + minutes // 60:02}:{minutes % 60:02}"
             add(store, snapshot(when, counter(when, str(minutes), "2026-09")))
         before = ledger(store, "2026-11-22T00:00")
-        store.thin(at("2026-11-22T00:00"), raw_days=30)
+        thin(store, at("2026-11-22T00:00"), raw_days=30)
         count = "SELECT count(*) FROM {} WHERE node = 'node_1'"
         assert store.connection.execute(count.format("health_samples")).fetchone() == (5,)
         assert store.connection.execute(count.format("earnings_samples")).fetchone() == (2,)
@@ -192,11 +193,21 @@ def test_thinning_keeps_every_sum_and_the_first_reading_of_an_hour(path: Path) -
 
 def test_thinning_happens_once_a_day(path: Path) -> None:
     with opened(path) as store:
-        store.thin(at("2026-11-22T00:10"), raw_days=30)
+        thin(store, at("2026-11-22T00:10"), raw_days=30)
         for when in ("2026-09-22T10:00", "2026-09-22T10:15"):
             add(store, snapshot(when))
         count = "SELECT count(*) FROM health_samples"
-        store.thin(at("2026-11-22T23:50"), raw_days=30)
+        thin(store, at("2026-11-22T23:50"), raw_days=30)
         assert store.connection.execute(count).fetchone() == (2,)
-        store.thin(at("2026-11-23T00:05"), raw_days=30)
+        thin(store, at("2026-11-23T00:05"), raw_days=30)
         assert store.connection.execute(count).fetchone() == (1,)
+
+
+def test_keys_stand_first_in_tables_without_rowid(path: Path) -> None:
+    """Otherwise the integrity check of SQLite 3.40 reports sound rows as NULL."""
+    with opened(path) as store:
+        rows = store.connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+        for table in [name for name, sql in rows if "WITHOUT ROWID" in sql]:
+            places = [row[5] for row in store.connection.execute(f"PRAGMA table_info({table})")]
+            keys = [place for place in places if place]
+            assert places == keys + [0] * (len(places) - len(keys)), table

@@ -1,0 +1,49 @@
+"""What tables are made of."""
+
+from __future__ import annotations
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+_UNBOUNDED = 10_000
+
+
+def new_table(title: str) -> Table:
+    """An empty table, with its title above it on the left."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+
+
+def print_table(console: Console, table: Table) -> None:
+    """The table, or its rows as lists of lines where the width cannot hold all of its words."""
+    wide = console.options.update(max_width=_UNBOUNDED)
+    if console.measure(table, options=wide).minimum <= console.width:
+        console.print(table)
+        return
+    print_line(console, str(table.title))
+    headers = [str(column.header) for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        console.print()
+        for header, cell in zip(headers, cells, strict=True):
+            if str(cell):
+                print_line(console, f"{header}: {cell}")
+
+
+def print_line(console: Console, text: str) -> None:
+    """One sentence, wrapped to the width."""
+    console.print(text, soft_wrap=False)
+
+
+def usd_text(value: float | None) -> str:
+    """Dollars for reading; ``-`` where they are unknown."""
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"
+
+
+def amount_text(amount: str | None) -> str:
+    """At most eight decimals for reading, the JSON has them all; ``-`` where the amount is unknown."""
+    if amount is None:
+        return "-"
+    whole, _, fraction = amount.partition(".")
+    return f"{whole}.{fraction[:8]}" if fraction else whole

@@ -1,0 +1,53 @@
+"""What is kept, and for how long: readings are thinned as they age, sums never change."""
+
+from __future__ import annotations
+
+from .store import Store
+from .timefmt import compact
+from .types import DAY_S, HOUR_S
+
+_HOURLY_DAYS = 90
+
+_THINNED = {
+    "usage_samples": ("node",),
+    "health_samples": ("node",),
+    "standings": ("node", "currency", "standing"),
+    "host_samples": ("host",),
+    "power_samples": ("host",),
+}
+"""Tables of readings and what tells one series of them from another."""
+
+_THIN_COUNTERS = """
+DELETE FROM earnings_samples WHERE kind = 'counter' AND observed_s < ?
+  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
+    AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
+    AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
+    AND one.observed_s < earnings_samples.observed_s)
+  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
+    AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
+    AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
+    AND one.observed_s > earnings_samples.observed_s)
+"""
+
+
+def thin(store: Store, now_s: int, raw_days: int) -> None:
+    """Once a day: of old readings only the first of each hour is left, and of very old ones the first of each day.
+
+    Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes.
+    """
+    today = compact(now_s)[:8]
+    if store.connection.execute("SELECT 1 FROM meta WHERE key = 'thinned' AND value >= ?", (today,)).fetchone():
+        return
+    raw_s, hourly_s = now_s - raw_days * DAY_S, now_s - _HOURLY_DAYS * DAY_S
+    with store.transaction() as connection:
+        for table, keys in _THINNED.items():
+            same = " AND ".join(f"earlier.{key} = {table}.{key}" for key in keys)
+            for before_s, length_s in ((raw_s, HOUR_S), (min(raw_s, hourly_s), DAY_S)):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE observed_s < ? AND EXISTS (SELECT 1 FROM {table} AS earlier "  # noqa: S608
+                    f"WHERE {same} AND earlier.observed_s < {table}.observed_s "
+                    f"AND earlier.observed_s >= {table}.observed_s / {length_s} * {length_s})",
+                    (before_s,),
+                )
+        connection.execute(_THIN_COUNTERS, (raw_s,))
+        store.set_meta("thinned", today)

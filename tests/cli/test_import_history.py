@@ -1,0 +1,185 @@
+"""Earnings brought from elsewhere: all rows or none, once, and shown as what they are."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from ledger_parts import at
+from operator_parts import Done, Place
+
+NOW_S = at("2026-11-22T20:15:00")
+HEADER = "node,start,end,currency,amount"
+DAY = "old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1.000000000000000001"
+CONFIG = """\
+[hosts.attic]
+[nodes.old_1]
+protocol = "golem"
+host = "attic"
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    place.config.write_text(CONFIG)
+    return place
+
+
+def bring(place: Place, *rows: str, header: str = HEADER, exits: int = 0, now: int = NOW_S) -> Done:
+    """Import a file of these rows."""
+    (place.folder / "file.csv").write_text("\n".join([header, *rows]) + "\n")
+    return place.json("import", str(place.folder / "file.csv"), now=now, exits=exits)
+
+
+def hours(place: Place, *options: str, now: int = NOW_S) -> dict[str, Decimal]:
+    rows = place.json("history", "--by", "hour", *options, now=now).data["rows"]
+    return {row["hour_start"]: Decimal(row["amount"]) for row in rows}
+
+
+def test_amount_is_spread_evenly_and_exactly_over_its_hours(place: Place) -> None:
+    assert bring(place, DAY).data == {"added": 1, "unchanged": 0}
+    found = hours(place)
+    assert list(found) == [f"2026-11-20T{hour:02}:00:00Z" for hour in range(24)]
+    assert sum(found.values()) == Decimal("1.000000000000000001")
+    assert max(found.values()) - min(found.values()) <= Decimal("1e-18")
+    (row,) = place.json("history", "--by", "month", now=NOW_S).data["rows"]
+    assert (row["month"], row["node"], row["protocol"], row["host"]) == ("2026-11", "old_1", "golem", "attic")
+    assert (row["amount"], row["currency"], row["usd"]) == ("1.000000000000000001", "GLM", None)
+    assert row["quality"] == "imported"
+
+
+def test_part_of_an_hour_counts_for_that_hour(place: Place) -> None:
+    bring(place, "old_1,2026-11-20T10:30:00Z,2026-11-20T12:15:00Z,GLM,7")
+    assert hours(place) == {
+        "2026-11-20T10:00:00Z": Decimal(2), "2026-11-20T11:00:00Z": Decimal(4), "2026-11-20T12:00:00Z": Decimal(1),
+    }  # fmt: skip
+
+
+def test_same_file_twice_adds_nothing(place: Place) -> None:
+    rows = (DAY, "old_1,2026-11-21T00:00:00Z,2026-11-22T00:00:00Z,GLM,2")
+    assert bring(place, *rows).data == {"added": 2, "unchanged": 0}
+    before = place.counts()
+    assert bring(place, *rows).data == {"added": 0, "unchanged": 2}
+    assert bring(place, *rows, now=NOW_S + 60).data == {"added": 0, "unchanged": 2}
+    assert place.counts() == before
+    more = "old_1,2026-11-22T00:00:00Z,2026-11-22T01:00:00Z,GLM,3"
+    assert bring(place, *rows, more).data == {"added": 1, "unchanged": 2}
+    assert sum(hours(place).values()) == Decimal("6.000000000000000001")
+
+
+def test_times_with_and_without_a_zone(place: Place) -> None:
+    bring(place, "old_1,2026-11-20T02:00:00+02:00,2026-11-20T01:00:00,GLM,1")
+    assert list(hours(place)) == ["2026-11-20T00:00:00Z"]
+
+
+def test_price_comes_along(place: Place) -> None:
+    bring(place, f"{DAY},0.25", "old_1,2026-11-21T00:00:00Z,2026-11-21T10:00:00Z,GLM,4,",
+          header=f"{HEADER},usd_per_unit")  # fmt: skip
+    days = {row["day"]: row["usd"] for row in place.json("history", now=NOW_S).data["rows"]}
+    assert days == {"2026-11-20": pytest.approx(0.25), "2026-11-21": None}
+
+
+def test_usd_needs_no_price(place: Place) -> None:
+    bring(place, "old_1,2026-11-20T00:00:00Z,2026-11-20T02:00:00Z,USD,3")
+    assert place.json("history", now=NOW_S).data["rows"][0]["usd"] == 3
+
+
+def test_unknown_node_is_made_when_its_protocol_is_told(place: Place) -> None:
+    bring(place, "gone,2026-11-20T00:00:00Z,2026-11-20T02:00:00Z,USD,3,storj", header=f"{HEADER},protocol")
+    nodes = {node["node"]: node for node in place.json("status", now=NOW_S).data["nodes"]}
+    assert (nodes["gone"]["protocol"], nodes["gone"]["host"]) == ("storj", "local")
+    assert nodes["gone"]["usd_30d"] == 3
+    assert place.json("history", "--node", "gone", now=NOW_S).data["rows"]
+
+
+def test_rows_count_as_learned_when_they_were_imported(place: Place) -> None:
+    bring(place, DAY)
+    assert hours(place, now=NOW_S - 1) == {}
+    assert len(hours(place, now=NOW_S)) == 24
+
+
+def test_rows_imported_for_the_past_are_known_from_then_on(place: Place) -> None:
+    early_s = at("2026-11-21T00:00:00")
+    bring(place, "old_1,2026-11-21T00:00:00Z,2026-11-22T00:00:00Z,GLM,2")
+    bring(place, DAY, now=early_s)
+    assert len(hours(place, now=early_s)) == 24
+    assert len(hours(place)) == 48
+    assert place.json("status", now=early_s).data["nodes"][0]["earned"]
+
+
+GOOD = "old_1,2026-11-19T00:00:00Z,2026-11-19T01:00:00Z,GLM,1"
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,much", "line 3, column amount: 'much'"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,-1", "line 3, column amount: '-1'"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,NaN", "line 3, column amount: 'NaN'"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1e999999", "line 3, column amount: '1e999999'"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,", "line 3, column amount: ''"),
+        ("old_1,yesterday,2026-11-21T00:00:00Z,GLM,1", "line 3, column start: 'yesterday'"),
+        ("old_1,0026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1", "line 3, column start: 0026"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-31T00:00:00Z,GLM,1", "line 3, column end: '2026-11-31"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-20T00:00:00Z,GLM,1", "line 3, column end: .* not after start"),
+        ("old_1,2026-11-22T00:00:00Z,2026-11-22T21:00:00Z,GLM,1", "line 3, column end: .* in the future"),
+        ("Old 1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1", "line 3, column node: 'Old 1'"),
+        ("stranger,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1", "line 3, column node: 'stranger' is not known"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,,1", "line 3, column currency: ''"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM", "line 3: .*number of columns"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1,2", "line 3: .*number of columns"),
+        ("old_1,2026-11-19T00:30:00Z,2026-11-19T02:00:00Z,GLM,1", "line 3: old_1 already has other GLM earnings"),
+        ("old_1,2026-11-19T00:00:00Z,2026-11-19T01:00:00Z,GLM,2", "line 3: old_1 already has other GLM earnings"),
+    ],
+)
+def test_bad_row_names_line_and_column_and_nothing_is_stored(place: Place, row: str, told: str) -> None:
+    done = bring(place, GOOD, row, exits=65)
+    assert done.failures[0]["kind"] == "data"
+    assert [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert re.search(told, done.err), done.err
+    assert hours(place) == {}
+    assert place.query("SELECT count(*) FROM nodes") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "line 1: the header lacks node, start, end, currency, amount"),
+        (b"node,start,end,amount\n", "line 1: the header lacks currency"),
+        (b"node,start,end,currency,amount,note\n", "line 1: the header has note"),
+        (b"node,start,end,currency,amount,amount\n", "line 1: the header has a column twice"),
+        (b"\xff\xfe\x00", "not UTF-8 text"),
+        (b'node,start,end,currency,amount\n"old_1,2026', "not a CSV file"),
+    ],
+)
+def test_bad_file(place: Place, content: bytes, told: str) -> None:
+    (place.folder / "file.csv").write_bytes(content)
+    done = place.json("import", str(place.folder / "file.csv"), now=NOW_S, exits=65)
+    assert told in done.err
+
+
+def test_missing_file_and_folder(place: Place) -> None:
+    assert "No such file" in place.json("import", str(place.folder / "nowhere.csv"), exits=65).err
+    assert "cannot be read" in place.json("import", str(place.folder), exits=65).err
+
+
+def test_protocol_that_contradicts_what_is_known(place: Place) -> None:
+    done = bring(place, f"{DAY},storj", header=f"{HEADER},protocol", exits=65)
+    assert "line 2, column protocol: old_1 is a golem node, not storj" in done.err
+
+
+def test_spreadsheet_with_mark_and_crlf(place: Place) -> None:
+    (place.folder / "file.csv").write_bytes(b"\xef\xbb\xbf" + f"{HEADER}\r\n{DAY}\r\n".encode())
+    assert place.json("import", str(place.folder / "file.csv"), now=NOW_S).data["added"] == 1
+
+
+def test_later_file_may_not_change_what_is_there(place: Place) -> None:
+    bring(place, DAY)
+    before = place.counts()
+    other = "old_1,2026-11-20T12:00:00Z,2026-11-20T13:00:00Z,GLM,1"
+    assert "old_1 already has other GLM earnings" in bring(place, GOOD, other, exits=65).err
+    assert place.counts() == before
+    bring(place, "old_1,2026-11-20T12:00:00Z,2026-11-20T13:00:00Z,USD,1")

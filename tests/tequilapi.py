@@ -1,0 +1,111 @@
+"""A stand-in for a Mysterium node's TequilAPI on loopback, with what is peculiar to the real one.
+
+Its configuration has three layers (defaults, what was set by request, flags of the command line), of which the last
+that says something wins. A change is told to the shaper before it is stored, and the shaper then reads the stored
+configuration. It listens for one literal key: ``shaper.enabled`` in kernel mode, ``shaper`` in userspace mode.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any, Self
+
+from loopback import Answer, Loopback, Request
+
+TOKEN = "HEADER.PAYLOAD.SIGNATURE"
+DEFAULTS = {"shaper": {"enabled": False, "bandwidth": 6250}, "active-services": "scraping,dvpn"}
+
+
+class Tequilapi:
+    """Serves inside its context; ``in_force`` is what the shaper really does: its limit in KBytes/s, or None."""
+
+    def __init__(self, *, userspace: bool = False, version: str = "1.38.3", password: str | None = None) -> None:
+        self.version = version
+        self.password = password
+        self.defaults: dict[str, Any] = copy.deepcopy(DEFAULTS) | {"userspace": userspace}
+        self.user: dict[str, Any] = {}
+        self.flags: dict[str, Any] = {}
+        self.can_save = True
+        self.in_force: int | None = None
+        self.server = Loopback(self._answer)
+        self.url = self.server.url
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        self.apply_limits()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.__exit__()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """All layers together."""
+        merged: dict[str, Any] = copy.deepcopy(self.defaults)
+        for layer in (self.user, self.flags):
+            for key, value in layer.items():
+                merged[key] = merged.get(key, {}) | value if isinstance(value, dict) else value
+        return merged
+
+    @property
+    def writes(self) -> list[Any]:
+        """What was asked to be changed, in order."""
+        return [json.loads(one.body)["data"] for one in self.server.requests if one.path == "/config/user"]
+
+    def apply_limits(self) -> None:
+        shaper = self.config["shaper"]
+        self.in_force = shaper["bandwidth"] if shaper["enabled"] else None
+
+    def _answer(self, request: Request) -> Answer:
+        open_paths = ("/auth/authenticate", "/healthcheck")
+        if self.password and request.path not in open_paths and request.headers.get("authorization") != _bearer():
+            return Answer(401)
+        if (request.method, request.path) == ("POST", "/auth/authenticate"):
+            good = json.loads(request.body) == {"username": "myst", "password": self.password}
+            return (
+                _json({"token": TOKEN, "expires_at": "2026-11-24T19:00:00Z"}) if good else _error(401, "unauthorized")
+            )
+        if (request.method, request.path) == ("GET", "/healthcheck"):
+            return _json({"uptime": "1h2m3.5s", "process": 1, "version": self.version, "build_info": {}})
+        if (request.method, request.path) == ("GET", "/config"):
+            return _json({"data": self.config})
+        if (request.method, request.path) == ("POST", "/config/user"):
+            return self._set(request.body)
+        return _error(404, "not_found")
+
+    def _set(self, body: bytes) -> Answer:
+        try:
+            asked = json.loads(body)
+            (changes,) = (asked[key] for key in asked if key == "data")
+            if len(asked) != 1 or not isinstance(changes, dict):
+                raise ValueError("unknown key")
+        except (TypeError, ValueError):
+            return _error(400, "parse_failed")
+        listens_for = "shaper" if self.config["userspace"] else "shaper.enabled"
+        for key, value in changes.items():
+            if value is not None and key == listens_for:
+                self.apply_limits()
+            self._store(key, value)
+        return _json({"data": self.user}) if self.can_save else _error(500, "err_config_save")
+
+    def _store(self, key: str, value: Any) -> None:
+        section, _, name = key.partition(".")
+        target = self.user.setdefault(section, {}) if name else self.user
+        if value is None:
+            target.pop(name or section, None)
+        else:
+            target[name or section] = value
+
+
+def _bearer() -> str:
+    return f"Bearer {TOKEN}"
+
+
+def _json(value: Any) -> Answer:
+    return Answer(200, json.dumps(value).encode(), "application/json")
+
+
+def _error(status: int, code: str) -> Answer:
+    body = {"error": {"code": code, "message": code}, "path": "/", "status": status}
+    return Answer(status, json.dumps(body).encode(), "application/json")
