@@ -24,10 +24,14 @@ def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learne
         voided.setdefault((void.currency, str(void.kind), void.period, void.external_id), []).append(void)
     booked: list[Accrual] = []
     # Earlier periods first: a new period starts where the closed one ended.
-    for series in sorted(new.keys() | voided.keys(), key=lambda key: key[2]):
+    for series in sorted(new.keys() | voided.keys(), key=lambda key: (_first_s(new.get(key, [])), key[2])):
         changes = new.get(series, []), voided.get(series, [])
         booked += _book_series(connection, run_id, snapshot.node, series, changes, learned_s)
     return booked
+
+
+def _first_s(samples: Sequence[EarningsSample]) -> int:
+    return min((sample.observed_s for sample in samples), default=0)
 
 
 def _stored_ids(connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, set[str]]:
@@ -61,9 +65,11 @@ def _book_series(
     ).fetchone()[0]
     opened_s = None
     if anchor_s is None:
+        # Months are told apart by their names; of other periods, the one that was read earlier is the earlier one.
+        earlier = "<" if accrual.period_window(period) else "<>"
         earlier_s = connection.execute(
-            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
-            "AND external_id = ? AND period < ? AND voided_s IS NULL AND observed_s < ?",
+            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "  # noqa: S608
+            f"AND external_id = ? AND period {earlier} ? AND voided_s IS NULL AND observed_s < ?",
             (*key, first_s),
         ).fetchone()[0]
         opened_s = accrual.opening_s(period, earlier_s)
@@ -92,11 +98,13 @@ def _is_dated_too_early(
 
 def _with_baselines(before: Sequence[EarningsSample], new: Sequence[EarningsSample]) -> list[EarningsSample]:
     """The new samples with what growth counts from, so that no peak is lost when old readings are thinned."""
-    previous = max(before, key=lambda sample: sample.observed_s, default=None)
+    fresh = {id(sample) for sample in new}
+    previous: EarningsSample | None = None
     settled: list[EarningsSample] = []
-    for sample in sorted(new, key=lambda sample: sample.observed_s):
+    for sample in sorted([*before, *new], key=lambda sample: sample.observed_s):
         previous = accrual.with_baseline(sample, previous)
-        settled.append(previous)
+        if id(sample) in fresh:
+            settled.append(previous)
     return settled
 
 

@@ -34,7 +34,7 @@ from .types import (
     Snapshot,
     decimal_text,
 )
-from .values import TESTNET, unit_price
+from .values import TESTNET, UNPRICED, unit_price
 
 _THREADS = 16
 _PRICES_DEADLINE_S = 20
@@ -168,7 +168,7 @@ def _store_prices(
     max_age_s = job.config.settings.prices.max_age_s
     lacking = [
         currency
-        for currency in sorted(currencies)
+        for currency in sorted(currencies - UNPRICED)
         if (price := unit_price(currency, known.price_at(currency, job.now_s), job.now_s)) is None
         or job.now_s - price.observed_s > max_age_s
     ]

@@ -35,6 +35,14 @@ def test_a_month_rolls_over_without_losing_or_doubling(path: Path) -> None:
         assert ledger(store, "2026-11-01T01:00") == {"10-31T23": Decimal("0.12"), "11-01T00": Decimal("0.13")}
 
 
+def test_an_epoch_follows_the_one_that_was_read_before_it(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-09-30T10:00", counter("2026-09-30T10:00", "500", "Epoch 9")))
+        both = [counter("2026-10-01T10:00", "520", "Epoch 9"), counter("2026-10-01T11:00", "7", "Epoch 10")]
+        add(store, snapshot("2026-10-01T11:00", *both))
+        assert sum(ledger(store, "2026-10-02T00:00").values()) == 27
+
+
 def test_a_late_statement_of_the_closed_month_is_added_once(path: Path) -> None:
     with opened(path) as store:
         add(store, snapshot("2026-10-31T23:52", counter("2026-10-31T23:52", "8.40", "2026-10")))
