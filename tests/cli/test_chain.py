@@ -18,8 +18,6 @@ from depin_orcha.demo import SimulatedOperator
 from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import DAY_S, HOUR_S
 
-pytestmark = pytest.mark.xdist_group("chain")  # one worker lives through the days, once
-
 NOW_S = START_S + 3 * DAY_S + 20 * 60
 MIDNIGHT_S = START_S + 3 * DAY_S
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from operator_parts import START_S, Done, Place, integrity, operating
 
-pytestmark = pytest.mark.xdist_group("demo")  # one worker makes the demo, once
-
 ENDS = ("", ".lock", "-wal", "-shm")
 VERBS = ["collect", "forecast", "optimize", "apply", "status"]
 

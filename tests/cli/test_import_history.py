@@ -10,6 +10,9 @@ import pytest
 from ledger_parts import at
 from operator_parts import Done, Place
 
+from depin_orcha.timefmt import rfc3339
+from depin_orcha.types import HOUR_S
+
 NOW_S = at("2026-11-22T20:15:00")
 HEADER = "node,start,end,currency,amount"
 DAY = "old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1.000000000000000001"
@@ -183,3 +186,18 @@ def test_later_file_may_not_change_what_is_there(place: Place) -> None:
     assert "old_1 already has other GLM earnings" in bring(place, GOOD, other, exits=65).err
     assert place.counts() == before
     bring(place, "old_1,2026-11-20T12:00:00Z,2026-11-20T13:00:00Z,USD,1")
+
+
+def test_a_thousand_amounts_of_eighteen_decimals_come_back_to_the_last_digit(place: Place) -> None:
+    amounts = [Decimal("0.012345678901234567") * n for n in range(1, 1001)]
+    first_s = NOW_S // HOUR_S * HOUR_S - len(amounts) * HOUR_S
+    rows = [
+        f"earlier,{rfc3339(first_s + i * HOUR_S)},{rfc3339(first_s + (i + 1) * HOUR_S)},GLM,{amount},golem"
+        for i, amount in enumerate(amounts)
+    ]
+    file = place.folder / "many.csv"
+    file.write_text("node,start,end,currency,amount,protocol\n" + "\n".join(rows) + "\n")
+    assert place.json("import", str(file), now=NOW_S).data == {"added": 1000, "unchanged": 0}
+    months = place.json("history", "--by", "month", now=NOW_S).data["rows"]
+    assert sum(Decimal(row["amount"]) for row in months) == sum(amounts)
+    assert sum(amounts) > 10

@@ -22,8 +22,6 @@ from depin_orcha.demo.world import World
 from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import HOUR_S
 
-ONE_WORKER = pytest.mark.xdist_group("now")
-"""Those who share the full database."""
 STEPS = 40
 """Readings, two hours apart, from two days before the end of a month on."""
 END_S = START_S + STEPS * 2 * HOUR_S
@@ -119,7 +117,6 @@ def answers(place: Place, folder: Path, now_s: int, after_s: int | None) -> dict
     return {command: copy.json(*command, now=now_s).out for command in COMMANDS}
 
 
-@ONE_WORKER
 def test_database_of_this_test_holds_what_can_be_learned_late(full: Place) -> None:
     for what, least in {
         "SELECT count(*) FROM earnings_samples WHERE voided_s IS NOT NULL": 1,
@@ -136,7 +133,6 @@ def test_database_of_this_test_holds_what_can_be_learned_late(full: Place) -> No
     assert integrity(full.db) == "ok"
 
 
-@ONE_WORKER
 @pytest.mark.parametrize(
     "after_h", [-1, 0, 5, 10, 12.5, 14, 15.99, 16, 24, 30, 40, 47.5, 50, 60, 71.3, 80],
 )  # fmt: skip
@@ -147,7 +143,6 @@ def test_instant_looks_the_same_before_and_after_the_rest_was_learned(
     assert answers(full, tmp_path / "all", now_s, None) == answers(full, tmp_path / "then", now_s, now_s)
 
 
-@ONE_WORKER
 def test_what_is_learned_does_change_the_answers(full: Place, tmp_path: Path) -> None:
     """The comparison above would notice: at the end, a forgetful database says something else."""
     everything = answers(full, tmp_path / "all", END_S, None)
