@@ -25,7 +25,13 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
         for node in host["nodes"]
         if not node["frozen"] and (reason := must_move(by_name[node["node"]], host["capacity"])) is not None
     }
+    over = forced.keys()
     present = _solved(document, explain=False) if forced else None
+    if forced:
+        tried = _solved(_without_grant(document, forced), explain=False)
+        # Where no grant inside the limits earns anything, there is only the ordinary choice: less of a loss, or none.
+        worth = {node["node"] for host in tried["hosts"] if host["decision"] == "apply" for node in host["nodes"]}
+        forced = {name: reason for name, reason in forced.items() if name in worth}
     document = _without_grant(document, forced)
     rejected: dict[str, str] = {}
     while True:
@@ -35,7 +41,7 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
             for host in data["hosts"]
             for node in host["nodes"]
             if node["changed"]
-            and node["node"] not in forced
+            and node["node"] not in over
             and (reason := short_of(by_name[node["node"]], gate, node["units"])) is not None
         }
         if not unsure:
@@ -79,7 +85,7 @@ def _tell_what_was_forced(data: Data, present: Data, forced: Mapping[str, str]) 
     before = {node["node"]: node for host in present["hosts"] for node in host["nodes"]}
     for host, host_now in zip(data["hosts"], present["hosts"], strict=True):
         for node in host["nodes"]:
-            if node["node"] in forced and host["decision"] == "apply":
+            if node["node"] in forced:
                 old = before[node["node"]]["previous_units"]
                 node |= {"previous_units": old, "changed": node["units"] != old}
                 node["reason"] = f"{old:g} -> {node['units']:g} units: {forced[node['node']]}"
