@@ -195,6 +195,7 @@ def test_first_reading_was_dated_too_late(place: Place) -> None:
         operator.advance(START_S + 10 * HOUR_S)
         place("collect", now=START_S + 10 * HOUR_S)
         all_is_the_worlds(place, operator, START_S + 4 * HOUR_S, START_S + 10 * HOUR_S)
+    assert integrity(place.db) == "ok"
 
 
 @pytest.mark.parametrize("month_end", ["2026-10-31T20:00:00", "2026-12-31T20:00:00", "2028-02-28T20:00:00"])
