@@ -1,7 +1,8 @@
 """From readings to what was earned in each hour, exactly: the sum of the hours is the sum of the readings.
 
 Counters and balances earn their growth; a fall earns nothing and becomes the new baseline; a new period starts from
-zero. Growth is spread evenly over the time it took. Events are earned at their instant.
+zero. Growth is spread evenly over the time it took, which for a part that moves in steps is the time since the last
+step. Events are earned at their instant.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from .types import DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKin
 
 GAP_S = 2 * HOUR_S
 """Longer than this between two readings, the hours between are known only in sum."""
+
+STEP_S = 14 * HOUR_S
+"""A step that took longer than this tells the hours only in sum."""
 
 _QUANTUM = Decimal("1e-18")
 
@@ -38,22 +42,37 @@ def accrue(samples: Iterable[EarningsSample], opened_s: int | None = None) -> Ho
     previous = None
     if opened_s is not None:
         first = ordered[0]
-        previous = replace(
-            first, observed_s=min(opened_s, first.observed_s), amount=Decimal(0), withheld=Decimal(0), baseline=None
-        )
+        previous = at_zero(first, min(opened_s, first.observed_s))
     for sample in ordered:
         if previous is not None:
             _add_growth(hours, previous, sample)
-        previous = with_baseline(sample, previous)
+        previous = continued(sample, previous)
     return hours
 
 
-def with_baseline(sample: EarningsSample, previous: EarningsSample | None) -> EarningsSample:
-    """The sample with what the next growth counts from: its amount, or the peak so far where it keeps one."""
-    if sample.baseline is not None or not sample.keeps_peak or previous is None:
+def at_zero(sample: EarningsSample, opened_s: int) -> EarningsSample:
+    """The counter of a sample when it stood at zero."""
+    stepped = None if sample.stepped is None else Decimal(0)
+    return replace(
+        sample, observed_s=opened_s, amount=Decimal(0), withheld=Decimal(0), baseline=None, stepped=stepped,
+        stepped_s=None,
+    )  # fmt: skip
+
+
+def continued(sample: EarningsSample, previous: EarningsSample | None) -> EarningsSample:
+    """The sample with what the next one goes on from: the peak so far where it keeps one, and when it last stepped."""
+    if previous is None:
         return sample
-    peak = previous.amount if previous.baseline is None else previous.baseline
-    return replace(sample, baseline=max(peak, sample.amount))
+    if sample.keeps_peak and sample.baseline is None:
+        peak = previous.amount if previous.baseline is None else previous.baseline
+        sample = replace(sample, baseline=max(peak, sample.amount))
+    if sample.stepped is not None and sample.stepped_s is None and sample.stepped == previous.stepped:
+        sample = replace(sample, stepped_s=_last_step_s(previous))
+    return sample
+
+
+def _last_step_s(sample: EarningsSample) -> int:
+    return sample.observed_s if sample.stepped_s is None else sample.stepped_s
 
 
 def growth(previous: EarningsSample, sample: EarningsSample) -> Decimal:
@@ -92,7 +111,7 @@ def period_window(period: str) -> tuple[int, int] | None:
 
 
 def opening_s(period: str, last_earlier_s: int | None) -> int | None:
-    """When a period started from zero: known only if the same series was read in an earlier period."""
+    """When a period started from zero: known only if an earlier period was read."""
     if last_earlier_s is None:
         return None
     window = period_window(period)
@@ -156,9 +175,25 @@ def _add_growth(hours: Hours, previous: EarningsSample, sample: EarningsSample) 
             if earned:
                 _add(hours, window[1] - HOUR_S, earned, Quality.INTERPOLATED)
             return
+    step = _step(previous, sample, earned)
     quality = Quality.MEASURED if end_s - start_s <= GAP_S else Quality.INTERPOLATED
-    for hour_s, part in spread(earned, start_s, end_s).items():
+    for hour_s, part in spread(DECIMALS.subtract(earned, step), start_s, end_s).items():
         _add(hours, hour_s, part, quality)
+    if step:
+        start_s = max(_last_step_s(previous), window[0]) if window else _last_step_s(previous)
+        quality = Quality.MEASURED if end_s - start_s <= STEP_S else Quality.INTERPOLATED
+        for hour_s, part in spread(step, start_s, end_s).items():
+            _add(hours, hour_s, part, quality)
+
+
+def _step(previous: EarningsSample, sample: EarningsSample, earned: Decimal) -> Decimal:
+    """The part of what was earned that came in one step."""
+    if sample.stepped is None or previous.stepped is None or sample.stepped <= previous.stepped or not earned:
+        return Decimal(0)
+    baseline = previous.amount if previous.baseline is None else previous.baseline
+    with localcontext(DECIMALS):
+        part = (sample.stepped - previous.stepped) / (sample.amount - baseline)
+        return min((earned * part).quantize(_QUANTUM, rounding=ROUND_FLOOR), earned)
 
 
 def _add(hours: Hours, hour_s: int, amount: Decimal, quality: Quality) -> None:
@@ -180,4 +215,12 @@ def _total(samples: Sequence[EarningsSample]) -> EarningsSample:
     with localcontext(DECIMALS):
         gross = sum((sample.amount for sample in samples), Decimal(0))
         withheld = sum((sample.amount * (1 - sample.share) for sample in samples), Decimal(0))
-    return replace(samples[0], external_id="all", amount=gross, share=Decimal(1), withheld=withheld)
+        steps = [sample.stepped for sample in samples if sample.stepped is not None]
+    return replace(
+        samples[0],
+        external_id="all",
+        amount=gross,
+        share=Decimal(1),
+        withheld=withheld,
+        stepped=sum(steps, Decimal(0)) if steps else None,
+    )

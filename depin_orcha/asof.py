@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from .accrual import period_window
 from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
 
 
@@ -92,7 +93,11 @@ class AsOf:
         return [Node(*row) for row in rows]
 
     def hours(self, since_s: int = 0, node: str | None = None) -> Iterator[EarnedHour]:
-        """Earned hours from ``since_s`` on, ordered by node, hour and currency; the running hour included."""
+        """Earned hours from ``since_s`` on, ordered by node, hour and currency; the running hour included.
+
+        An hour that still lacks its part of the next step of a counter is known in sum only.
+        """
+        unfinished = self._unfinished()
         rows = self.connection.execute(
             "SELECT a.node, a.hour_s, a.currency, group_concat(a.amount), max(CASE a.quality WHEN 'measured' THEN 0 "
             "WHEN 'interpolated' THEN 1 WHEN 'estimated' THEN 2 ELSE 3 END), "
@@ -103,9 +108,26 @@ class AsOf:
             "GROUP BY a.node, a.hour_s, a.currency",
             {"now": self.now_s, "since": since_s // HOUR_S * HOUR_S, "node": node},
         )
-        for name, hour_s, currency, amounts, quality, price, source, price_s in rows:
+        for name, hour_s, currency, amounts, worst, price, source, price_s in rows:
+            quality = CERTAINTY[int(worst)]
             value = None if price is None else Price(currency, Decimal(price), source, price_s)
-            yield EarnedHour(name, currency, hour_s, _sum(amounts), CERTAINTY[int(quality)], value)
+            if any(start_s < hour_s + HOUR_S and hour_s < end_s for start_s, end_s in unfinished.get(name, ())):
+                quality = max(quality, Quality.INTERPOLATED, key=CERTAINTY.index)
+            yield EarnedHour(name, currency, hour_s, _sum(amounts), quality, value)
+
+    def _unfinished(self) -> dict[str, list[tuple[int, int]]]:
+        """By node, from the last step of each counter that moves in steps to its last reading."""
+        rows = self.connection.execute(
+            "SELECT node, period, coalesce(stepped_s, observed_s), observed_s FROM earnings_samples AS one "
+            "WHERE stepped IS NOT NULL AND learned_s <= :now AND observed_s = (SELECT max(observed_s) "
+            "FROM earnings_samples WHERE node = one.node AND stepped IS NOT NULL AND learned_s <= :now)",
+            {"now": self.now_s},
+        )
+        found: dict[str, list[tuple[int, int]]] = {}
+        for node, period, step_s, read_s in rows:
+            window = period_window(period)
+            found.setdefault(node, []).append((step_s, min(read_s, window[1]) if window else read_s))
+        return found
 
     def unvalued_hours(self) -> list[tuple[str, int]]:
         """(currency, hour) of completed hours with earnings and no fixed price yet; USD needs none."""

@@ -65,17 +65,10 @@ def _book_series(
     ).fetchone()[0]
     opened_s = None
     if anchor_s is None:
-        # Months are told apart by their names; of other periods, the one that was read earlier is the earlier one.
-        earlier = "<" if accrual.period_window(period) else "<>"
-        earlier_s = connection.execute(
-            "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "  # noqa: S608
-            f"AND external_id = ? AND period {earlier} ? AND voided_s IS NULL AND observed_s < ?",
-            (*key, first_s),
-        ).fetchone()[0]
-        opened_s = accrual.opening_s(period, earlier_s)
+        opened_s = accrual.opening_s(period, _read_earlier_s(connection, key, first_s))
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
     possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
-    _insert_samples(connection, run_id, node, _with_baselines(before, possible), learned_s)
+    _insert_samples(connection, run_id, node, _continued(before, possible, opened_s), learned_s)
     connection.executemany(
         "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
@@ -83,6 +76,25 @@ def _book_series(
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
     return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+
+
+def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_s: int) -> int | None:
+    """When an earlier period was last read.
+
+    Months are told apart by their names, and all that a node counts by the month begins with it: a satellite that it
+    did not have, or that was only part of the sum before. Of other periods of a series, the one that was read earlier
+    is the earlier one.
+    """
+    node, currency, kind, external_id, period = key
+    if accrual.period_window(period):
+        where, values = "period < ?", (period,)
+    else:
+        where, values = "external_id = ? AND period <> ?", (external_id, period)
+    return connection.execute(
+        "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "  # noqa: S608
+        f"AND {where} AND voided_s IS NULL AND observed_s < ?",
+        (node, currency, kind, *values, first_s),
+    ).fetchone()[0]
 
 
 def _is_dated_too_early(
@@ -96,13 +108,15 @@ def _is_dated_too_early(
     )
 
 
-def _with_baselines(before: Sequence[EarningsSample], new: Sequence[EarningsSample]) -> list[EarningsSample]:
-    """The new samples with what growth counts from, so that no peak is lost when old readings are thinned."""
+def _continued(
+    before: Sequence[EarningsSample], new: Sequence[EarningsSample], opened_s: int | None
+) -> list[EarningsSample]:
+    """The new samples with what the next ones go on from, so that nothing is lost when old readings are thinned."""
     fresh = {id(sample) for sample in new}
-    previous: EarningsSample | None = None
+    previous = accrual.at_zero(new[0], opened_s) if new and opened_s is not None else None
     settled: list[EarningsSample] = []
     for sample in sorted([*before, *new], key=lambda sample: sample.observed_s):
-        previous = accrual.with_baseline(sample, previous)
+        previous = accrual.continued(sample, previous)
         if id(sample) in fresh:
             settled.append(previous)
     return settled
@@ -110,7 +124,8 @@ def _with_baselines(before: Sequence[EarningsSample], new: Sequence[EarningsSamp
 
 def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
     rows = connection.execute(
-        "SELECT observed_s, amount, share, withheld, baseline FROM earnings_samples WHERE node = ? AND currency = ? "
+        "SELECT observed_s, amount, share, withheld, baseline, stepped, stepped_s FROM earnings_samples "
+        "WHERE node = ? AND currency = ? "
         "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
         (*key, from_s),
     )
@@ -126,8 +141,10 @@ def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) 
             Decimal(share),
             Decimal(withheld),
             baseline=None if baseline is None else Decimal(baseline),
+            stepped=None if stepped is None else Decimal(stepped),
+            stepped_s=stepped_s,
         )
-        for observed_s, amount, share, withheld, baseline in rows
+        for observed_s, amount, share, withheld, baseline, stepped, stepped_s in rows
     ]
 
 
@@ -135,7 +152,7 @@ def _insert_samples(
     connection: sqlite3.Connection, run_id: int, node: str, samples: Iterable[EarningsSample], learned_s: int
 ) -> None:
     connection.executemany(
-        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
         [
             (
                 node,
@@ -148,6 +165,8 @@ def _insert_samples(
                 decimal_text(one.share),
                 decimal_text(one.withheld),
                 None if one.baseline is None else decimal_text(one.baseline),
+                None if one.stepped is None else decimal_text(one.stepped),
+                one.stepped_s,
                 learned_s,
                 run_id,
             )

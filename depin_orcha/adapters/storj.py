@@ -7,9 +7,9 @@ Earnings are not the node's rounded cents but raw usage times the satellites' pr
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from email.utils import parsedate_to_datetime
@@ -17,13 +17,11 @@ from typing import Any, ClassVar, Literal
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions, _paystubs
 from depin_orcha.adapters._read import Fields, objects
+from depin_orcha.adapters._storj_health import Satellite, health, satellites_of
 from depin_orcha.errors import AdapterError, FailureKind
-from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import (
     DECIMALS,
     EarningsSample,
-    Health,
-    HealthStatus,
     Limits,
     MonthOutlook,
     Resource,
@@ -43,16 +41,8 @@ HEADROOM = 1.05
 _ALL = "all"
 _CENT_BYTES_PER_TB_IN_USD = 14
 """1e12 bytes of a TB times 100 cents of a dollar."""
-_START_UP_S = 15 * 60
-_LONGEST_SILENCE_S = 3 * 3600
+_CONTINUOUS_SINCE = (1, 162)
 _LARGEST_CLOCK_ERROR_S = 15 * 60
-_TROUBLES = {
-    "disqualified": "disqualified by",
-    "suspended": "suspended by",
-    "offline_suspended": "suspended for being offline by",
-    "warn": "scores are low with",
-}
-"""States of a satellite that need the operator, and how they are said."""
 _PAYOUT = "/api/sno/estimated-payout"
 
 
@@ -66,15 +56,6 @@ class Options(NodeOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class _Satellite:
-    id: str
-    url: str
-    disqualified: bool
-    suspended: bool
-    vetting: bool
-
-
-@dataclass(frozen=True, slots=True)
 class _Prices:
     """US cents per TB, for disk per TB-month; repair traffic is paid at the price of audits."""
 
@@ -85,12 +66,15 @@ class _Prices:
     def gross_usd(self, month: Fields) -> Decimal:
         """What the raw usage of a month has earned before anything is held."""
         with localcontext(DECIMALS):
-            cent_bytes = (
-                month.number("egressBandwidth") * self.egress
-                + month.number("egressRepairAudit") * self.audit
-                + month.number("diskSpace") * self.disk
-            )
-            return cent_bytes.scaleb(-_CENT_BYTES_PER_TB_IN_USD)
+            traffic = (
+                month.number("egressBandwidth") * self.egress + month.number("egressRepairAudit") * self.audit
+            ).scaleb(-_CENT_BYTES_PER_TB_IN_USD)
+            return traffic + self.storage_usd(month)
+
+    def storage_usd(self, month: Fields) -> Decimal:
+        """The part of it that the stored bytes have earned."""
+        with localcontext(DECIMALS):
+            return (month.number("diskSpace") * self.disk).scaleb(-_CENT_BYTES_PER_TB_IN_USD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +118,11 @@ class Adapter:
         From the second reading on, the closed month's last counters come along, which finish that month.
         """
         dashboard = self._fields(http, "/api/sno/")
-        satellites = _satellites(dashboard)
+        satellites = satellites_of(dashboard)
         warnings: list[str] = []
         earnings, outlooks = self._earnings(http, satellites, now_s, since_s, warnings)
+        if not _storage_comes_in_steps(dashboard.text("version")):
+            earnings = [replace(one, stepped=None) for one in earnings]
         usage = _usage(dashboard.object("diskSpace"))
         scores = self._scores(http, warnings)
         standings = self._held(http, satellites, warnings)
@@ -146,7 +132,7 @@ class Adapter:
             node=self.node,
             observed_s=now_s,
             earnings=tuple(earnings),
-            health=_health(dashboard, satellites, scores, verdict, now_s),
+            health=health(dashboard, satellites, scores, verdict, now_s),
             usage=usage,
             limits=self.limits(usage),
             standings=standings + settled.standings(),
@@ -166,7 +152,7 @@ class Adapter:
         }
 
     def _earnings(
-        self, http: HttpReader, satellites: Iterable[_Satellite], now_s: int, since_s: int | None, warnings: list[str]
+        self, http: HttpReader, satellites: Iterable[Satellite], now_s: int, since_s: int | None, warnings: list[str]
     ) -> tuple[list[EarningsSample], tuple[MonthOutlook, ...]]:
         paying = sorted(satellite.id for satellite in satellites if not satellite.disqualified)
         faults: list[AdapterError] = []
@@ -235,7 +221,7 @@ class Adapter:
         return {satellite: values for satellite, values in scores.items() if any(values.values())}
 
     def _held(
-        self, http: HttpReader, satellites: Iterable[_Satellite], warnings: list[str]
+        self, http: HttpReader, satellites: Iterable[Satellite], warnings: list[str]
     ) -> tuple[StandingAmount, ...]:
         """What the satellites hold back of closed months; a disqualified one keeps it for good."""
         endpoint = "/api/heldamount/held-history"
@@ -292,7 +278,14 @@ def _sample(series: str, month: Fields, prices: _Prices, now_s: int, period: str
     else:
         share -= month.number("heldRate").scaleb(-2)
     gross = prices.gross_usd(month)
-    return EarningsSample(now_s, gross, "USD", SampleKind.COUNTER, period, series, share, withheld)
+    stepped = prices.storage_usd(month)
+    return EarningsSample(now_s, gross, "USD", SampleKind.COUNTER, period, series, share, withheld, stepped=stepped)
+
+
+def _storage_comes_in_steps(version: str) -> bool:
+    """Before 1.162 stored bytes count when the node hears of them from the satellite, every 12 hours."""
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    return numbers is not None and tuple(map(int, numbers.groups())) < _CONTINUOUS_SINCE
 
 
 def _period(now_s: int, *, closed: bool) -> str:
@@ -311,20 +304,6 @@ def _month_differs(node_s: int | None, now_s: int) -> bool:
     return _period(node_s, closed=False) != _period(now_s, closed=False)
 
 
-def _satellites(dashboard: Fields) -> list[_Satellite]:
-    return [
-        _Satellite(
-            id=entry.text("id"),
-            url=entry.text("url"),
-            disqualified=entry.optional("disqualified", entry.time_s) is not None,
-            suspended=entry.optional("suspended", entry.time_s) is not None,
-            # Absent before 1.131, which is not the same as null.
-            vetting="vettedAt" in entry and entry.optional("vettedAt", entry.time_s) is None,
-        )
-        for entry in dashboard.objects("satellites")
-    ]
-
-
 def _usage(disk: Fields) -> dict[Resource, Usage]:
     """What the node may store and stores, trash included; the meaning of the fields changed in 1.143."""
     used = disk.number("used")
@@ -334,57 +313,3 @@ def _usage(disk: Fields) -> dict[Resource, Usage]:
         allocated, used = disk.number("available"), used + disk.number("trash")
     # A known fault of the used-space cache is a negative value: that is no answer.
     return {Resource.STORAGE_BYTES: Usage(float(allocated), float(used) if used >= 0 else None)}
-
-
-def _state(satellite: _Satellite, scores: Mapping[str, float] | None) -> str:
-    """How a satellite sees the node; suspension follows the satellites' own limit, the warning lies above theirs."""
-    if satellite.disqualified or satellite.suspended:
-        return "disqualified" if satellite.disqualified else "suspended"
-    if scores is None:
-        return "unknown"
-    if scores["online"] < 0.6:
-        return "offline_suspended"
-    low = scores["audit"] < 0.98 or scores["suspension"] < 0.9 or scores["online"] < 0.95
-    return "vetting" if satellite.vetting else "warn" if low else "ok"
-
-
-def _health(
-    dashboard: Fields,
-    satellites: list[_Satellite],
-    scores: Mapping[str, Mapping[str, float]],
-    own_verdict: bool | None,
-    now_s: int,
-) -> Health:
-    states = {satellite.url: _state(satellite, scores.get(satellite.url)) for satellite in satellites}
-    started_s = dashboard.time_s("startedAt")
-    pinged_s = dashboard.time_s("lastPinged")
-    was_pinged = pinged_s > 0  # unset is the year 1
-    details: dict[str, Any] = {
-        "version": dashboard.text("version"),
-        "started_at": rfc3339(started_s),
-        "last_pinged_at": rfc3339(pinged_s) if was_pinged else None,
-        "quic": dashboard.text("quicStatus"),
-        "satellites": [
-            {"id": one.id, "url": one.url, "state": states[one.url], "scores": scores.get(one.url)}
-            for one in satellites
-        ],
-    }
-    troubles = [
-        f"{text} {', '.join(url.partition(':')[0] for url, state in states.items() if state == trouble)}"
-        for trouble, text in _TROUBLES.items()
-        if trouble in states.values()
-    ]
-    silent_s = now_s - (pinged_s if was_pinged else started_s)
-    if silent_s > (_LONGEST_SILENCE_S if was_pinged else _START_UP_S):
-        troubles.append(f"nobody has reached the node for {silent_s // 60} minutes")
-    if not dashboard.flag("upToDate"):
-        troubles.append(f"its version is below {dashboard.text('allowedVersion')}, the oldest that is accepted")
-    if own_verdict is False and satellites and not troubles:
-        troubles.append("it calls itself unhealthy on its public port")
-    if troubles:
-        return Health(HealthStatus.DEGRADED, "; ".join(troubles), details)
-    if not satellites:
-        return Health(HealthStatus.UP, "just started: no satellite knows it yet", details)
-    counts = Counter(states.values())
-    reason = f"{len(states)} satellites: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-    return Health(HealthStatus.UP, reason, details)

@@ -52,6 +52,43 @@ def test_a_wobbling_counter_counts_again_from_its_peak() -> None:
     assert accrue(slashed) == {at("2026-11-22T10:00"): (Decimal(3), Quality.MEASURED)}
 
 
+def stepping(when: str, traffic: str, storage: str, share: str = "1") -> EarningsSample:
+    amount = Decimal(traffic) + Decimal(storage)
+    return replace(counter(when, str(amount), share=share), stepped=Decimal(storage))
+
+
+def test_a_step_is_spread_back_to_the_step_before() -> None:
+    readings = [
+        stepping("2026-11-22T00:00", "0", "10"),
+        stepping("2026-11-22T01:00", "1", "10"),
+        stepping("2026-11-22T02:00", "2", "10"),
+        stepping("2026-11-22T03:00", "3", "13"),
+        stepping("2026-11-22T04:00", "4", "14"),
+    ]
+    assert [value for value, _ in accrue(readings[:3]).values()] == [1, 1]
+    hours = accrue(readings)
+    assert list(hours.values()) == [(Decimal(2), Quality.MEASURED)] * 4
+    assert sum(value for value, _ in accrue([replace(one, share=Decimal("0.25")) for one in readings]).values()) == 2
+
+
+def test_a_month_begins_with_the_wait_for_its_first_step() -> None:
+    readings = [stepping("2026-11-01T00:30", "0", "0"), stepping("2026-11-01T02:00", "0", "6")]
+    hours = accrue(readings, opened_s=at("2026-11-01T00:00"))
+    assert [value for value, _ in hours.values()] == [3, 3]
+
+
+def test_a_step_after_more_than_its_usual_time_tells_the_hours_only_in_sum() -> None:
+    readings = [stepping(f"2026-11-22T{hour:02}:00", "0", "0") for hour in range(15)]
+    late = accrue([*readings, stepping("2026-11-22T15:00", "0", "15")])
+    assert set(late.values()) == {(Decimal(1), Quality.INTERPOLATED)}
+
+
+def test_a_fall_beside_a_step_earns_nothing() -> None:
+    assert accrue([stepping("2026-11-22T00:00", "9", "10"), stepping("2026-11-22T01:00", "1", "13")]) == {
+        at("2026-11-22T00:00"): (Decimal(0), Quality.MEASURED)
+    }
+
+
 def test_share_and_withheld_are_the_operators_part() -> None:
     quarter = accrue([counter("2026-11-22T10:00", "4", share="0.25"), counter("2026-11-22T10:15", "8", share="0.25")])
     held = accrue([counter("2026-11-22T10:00", "4", withheld="1"), counter("2026-11-22T10:15", "8", withheld="4")])

@@ -11,7 +11,7 @@ from depin_orcha import database
 from depin_orcha.asof import AsOf
 from depin_orcha.errors import DataError, LockHeld, NotPermitted
 from depin_orcha.retention import thin
-from depin_orcha.types import EarningsSample, Price, SampleKind, VoidedSample
+from depin_orcha.types import EarningsSample, Price, Quality, SampleKind, VoidedSample
 
 
 @pytest.fixture
@@ -51,6 +51,32 @@ def test_a_late_statement_of_the_closed_month_is_added_once(path: Path) -> None:
             add(store, snapshot(f"2026-11-01T{when}", *both))
         total = sum(ledger(store, "2026-11-02T00:00").values())
         assert total == Decimal("0.20") + Decimal("0.20")
+
+
+def test_a_month_read_otherwise_than_the_one_before_begins_with_its_first_hour(path: Path) -> None:
+    with opened(path) as store:
+        add(
+            store, snapshot("2026-10-31T23:50", replace(counter("2026-10-31T23:50", "8", "2026-10"), external_id="all"))
+        )
+        add(store, snapshot("2026-11-01T00:20", counter("2026-11-01T00:20", "0.2")))
+        assert ledger(store, "2026-11-01T01:00") == {"11-01T00": Decimal("0.2")}
+
+
+def test_hours_that_wait_for_a_step_are_known_in_sum_only(path: Path) -> None:
+    def reading(when: str, traffic: str, storage: str) -> None:
+        amount = str(Decimal(traffic) + Decimal(storage))
+        add(store, snapshot(when, replace(counter(when, amount), stepped=Decimal(storage))))
+
+    def told(now: str) -> list[tuple[Decimal, Quality]]:
+        return [(hour.amount, hour.quality) for hour in AsOf(store.connection, at(now)).hours()]
+
+    with opened(path) as store:
+        for hour in range(3):
+            reading(f"2026-11-22T0{hour}:00", str(hour), "5")
+        assert told("2026-11-22T02:00") == [(Decimal(1), Quality.INTERPOLATED)] * 2
+        reading("2026-11-22T03:00", "3", "8")
+        assert told("2026-11-22T03:00") == [(Decimal(2), Quality.MEASURED)] * 3
+        assert told("2026-11-22T02:30") == [(Decimal(1), Quality.INTERPOLATED)] * 2
 
 
 def test_a_whole_month_missed_is_booked_from_its_statement(path: Path) -> None:

@@ -169,3 +169,14 @@ def test_month_turns_by_the_clock_of_the_node(date: str, now_s: int, *, is_read:
 def test_first_reading_leaves_the_closed_month_alone() -> None:
     assert {one.period for one in read(sample(HEALTHY), since_s=None).earnings} == {"2026-11"}
     assert {one.period for one in read(sample(HEALTHY)).earnings} == {"2026-11", "2026-10"}
+
+
+@pytest.mark.parametrize(
+    ("version", "steps"), [("1.161.9", True), ("1.162.0", False), ("2.0.1", False), ("dev", False)]
+)
+def test_stored_bytes_count_in_steps_before_1_162(version: str, *, steps: bool) -> None:
+    snapshot = read(edited(sample(HEALTHY), DASHBOARD, lambda sno: sno.update(version=version)))
+    assert snapshot.earnings
+    assert [one.stepped is not None and 0 < one.stepped < one.amount for one in snapshot.earnings] == [steps] * len(
+        snapshot.earnings
+    )
