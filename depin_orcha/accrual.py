@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal, localcontext
+from functools import lru_cache
 
 from .types import DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKind
 
@@ -37,7 +38,7 @@ def accrue(samples: Iterable[EarningsSample], opened_s: int | None = None) -> Ho
         return hours
     if ordered[0].kind is SampleKind.EVENT:
         for event in ordered:
-            _add(hours, _hour(event.observed_s), event.amount * event.share, Quality.MEASURED)
+            _add(hours, _hour(event.observed_s), DECIMALS.multiply(event.amount, event.share), Quality.MEASURED)
         return hours
     previous = None
     if opened_s is not None:
@@ -60,12 +61,15 @@ def at_zero(sample: EarningsSample, opened_s: int) -> EarningsSample:
 
 
 def continued(sample: EarningsSample, previous: EarningsSample | None) -> EarningsSample:
-    """The sample with what the next one goes on from: the peak so far where it keeps one, and when it last stepped."""
+    """The sample with what the next one goes on from: from which amount it grows, and when it last stepped."""
     if previous is None:
         return sample
-    if sample.keeps_peak and sample.baseline is None:
+    if sample.baseline is None and sample.keeps_peak:
         peak = previous.amount if previous.baseline is None else previous.baseline
         sample = replace(sample, baseline=max(peak, sample.amount))
+    elif sample.baseline is None and (lacking := -_net(previous, sample)) > 0:
+        # Amounts that are rounded withhold too much at times; what is lacking comes off the next growth.
+        sample = replace(sample, baseline=DECIMALS.add(sample.amount, lacking))
     if sample.stepped is not None and sample.stepped_s is None and sample.stepped == previous.stepped:
         sample = replace(sample, stepped_s=_last_step_s(previous))
     return sample
@@ -77,12 +81,16 @@ def _last_step_s(sample: EarningsSample) -> int:
 
 def growth(previous: EarningsSample, sample: EarningsSample) -> Decimal:
     """The operator's part of what a counter grew by between two readings; 0 when it fell."""
-    baseline = previous.amount if previous.baseline is None else previous.baseline
-    if sample.amount < baseline:
+    return max(_net(previous, sample), Decimal(0))
+
+
+def _net(previous: EarningsSample, sample: EarningsSample) -> Decimal:
+    """The same, but below 0 where a peak is not passed yet, or more was withheld than the counter grew by."""
+    if sample.amount < previous.amount:
         return Decimal(0)
+    baseline = previous.amount if previous.baseline is None else previous.baseline
     with localcontext(DECIMALS):
-        withheld = max(sample.withheld - previous.withheld, Decimal(0))
-        return max((sample.amount - baseline) * sample.share - withheld, Decimal(0))
+        return (sample.amount - baseline) * sample.share - (sample.withheld - previous.withheld)
 
 
 def difference(before: Mapping[int, tuple[Decimal, Quality]], after: Hours, currency: str) -> list[Accrual]:
@@ -100,6 +108,7 @@ def difference(before: Mapping[int, tuple[Decimal, Quality]], after: Hours, curr
     return booked
 
 
+@lru_cache
 def period_window(period: str) -> tuple[int, int] | None:
     """First second and end of a ``YYYY-MM`` period in UTC; None for periods that carry no time."""
     try:
@@ -190,9 +199,10 @@ def _step(previous: EarningsSample, sample: EarningsSample, earned: Decimal) -> 
     """The part of what was earned that came in one step."""
     if sample.stepped is None or previous.stepped is None or sample.stepped <= previous.stepped or not earned:
         return Decimal(0)
-    baseline = previous.amount if previous.baseline is None else previous.baseline
+    if sample.amount == previous.amount:
+        return earned
     with localcontext(DECIMALS):
-        part = (sample.stepped - previous.stepped) / (sample.amount - baseline)
+        part = (sample.stepped - previous.stepped) / (sample.amount - previous.amount)
         return min((earned * part).quantize(_QUANTUM, rounding=ROUND_FLOOR), earned)
 
 

@@ -13,7 +13,10 @@ from decimal import Decimal
 from typing import Any
 
 from .accrual import period_window
+from .backoff import Backoff
+from .errors import FailureKind
 from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
+from .values import NO_MONEY, unit_price
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +169,38 @@ class AsOf:
         ).fetchone()
         return Price(currency, Decimal(row[0]), row[1], row[2]) if row else None
 
-    def backoffs(self) -> dict[str, tuple[int, int]]:
-        """Price sources to be left alone: source -> (not before, length of the last back-off in seconds)."""
-        rows = self.connection.execute("SELECT source, not_before_s, backoff_s FROM price_sources")
-        return {row[0]: (row[1], row[2]) for row in rows}
+    def price_jumps(self) -> dict[str, Price]:
+        """Currency -> the last price that jumped, and was not used because nobody had confirmed it."""
+        rows = self.connection.execute(
+            "SELECT currency, usd_per_unit, source, max(observed_s) FROM price_jumps "
+            "WHERE observed_s <= :now AND learned_s <= :now GROUP BY currency",
+            {"now": self.now_s},
+        )
+        return {row[0]: Price(row[0], Decimal(row[1]), row[2], row[3]) for row in rows}
+
+    def usd(self, hour: EarnedHour) -> Decimal | None:
+        """What was earned in an hour in USD, at its own price, the running hour at the latest; None if unknown.
+
+        An amount of 0 needs no price, unless it is no money.
+        """
+        price = hour.price
+        if price is None:
+            runs = hour.hour_s + HOUR_S > self.now_s
+            price = unit_price(hour.currency, self.price_at(hour.currency, self.now_s) if runs else None, self.now_s)
+        if price is None:
+            return None if hour.amount or hour.currency in NO_MONEY else Decimal(0)
+        return DECIMALS.multiply(hour.amount, price.usd_per_unit)
+
+    def backoffs(self) -> dict[str, Backoff]:
+        """Sources and nodes that were to be left alone, for now or until before."""
+        rows = self.connection.execute(
+            "SELECT subject, since_s, until_s, failure_kind, message, fingerprint FROM backoffs WHERE since_s <= ?",
+            (self.now_s,),
+        )
+        return {
+            subject: Backoff(since_s, until_s, kind and FailureKind(kind), *words)
+            for subject, since_s, until_s, kind, *words in rows
+        }
 
     def health(self, node: str) -> HealthRow | None:
         """The last reading of a node, good or failed."""

@@ -12,6 +12,16 @@ from .types import HOUR_S, Accrual, EarningsSample, Quality, SampleKind, Snapsho
 Series = tuple[str, str, str, str]
 """Currency, kind, period and external id: what one counter is told by."""
 
+_IDS_OF_MONTH = """
+WITH RECURSIVE ids (id) AS (
+  SELECT min(external_id) FROM earnings_samples WHERE node = :node AND currency = :currency AND kind = 'counter'
+  UNION ALL SELECT (SELECT min(external_id) FROM earnings_samples WHERE node = :node AND currency = :currency
+    AND kind = 'counter' AND external_id > id) FROM ids WHERE id IS NOT NULL)
+SELECT id FROM ids WHERE EXISTS (SELECT 1 FROM earnings_samples WHERE node = :node AND currency = :currency
+  AND kind = 'counter' AND external_id = id AND period = :period)
+"""
+"""From one id to the next by the key of the table: a plain DISTINCT reads every sample of the node."""
+
 
 def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learned_s: int) -> list[Accrual]:
     """Store the earnings samples of a reading; returns how the ledger changes by them, hour by hour."""
@@ -35,13 +45,16 @@ def _first_s(samples: Sequence[EarningsSample]) -> int:
 
 
 def _stored_ids(connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, set[str]]:
+    """Of each month, the external ids under which it is stored; other periods have no sum beside parts."""
+    months = {
+        (sample.currency, sample.period)
+        for sample in snapshot.earnings
+        if sample.kind is SampleKind.COUNTER and accrual.period_window(sample.period)
+    }
     stored: dict[str, set[str]] = {}
-    for period in {sample.period for sample in snapshot.earnings if sample.kind is SampleKind.COUNTER}:
-        rows = connection.execute(
-            "SELECT DISTINCT external_id FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ?",
-            (snapshot.node, period),
-        )
-        stored[period] = {row[0] for row in rows}
+    for currency, period in months:
+        asked = {"node": snapshot.node, "currency": currency, "period": period}
+        stored[period] = {row[0] for row in connection.execute(_IDS_OF_MONTH, asked)}
     return stored
 
 
@@ -63,10 +76,10 @@ def _book_series(
         "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
         (*key, first_s),
     ).fetchone()[0]
-    opened_s = None
-    if anchor_s is None:
-        opened_s = accrual.opening_s(period, _read_earlier_s(connection, key, first_s))
+    opened_s = _opened_s(connection, key, new, first_s) if anchor_s is None else None
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
+    if not voided and {sample.observed_s for sample in new} <= {sample.observed_s for sample in before}:
+        return []
     possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
     _insert_samples(connection, run_id, node, _continued(before, possible, opened_s), learned_s)
     connection.executemany(
@@ -76,6 +89,19 @@ def _book_series(
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
     return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+
+
+def _opened_s(
+    connection: sqlite3.Connection, key: tuple[str, ...], new: Sequence[EarningsSample], first_s: int
+) -> int | None:
+    """When a counter without a reading stood at zero; None where nobody was reading the node at that time."""
+    began_s = next((sample.began_s for sample in new if sample.began_s is not None), None)
+    if began_s is None:
+        return accrual.opening_s(key[-1], _read_earlier_s(connection, key, first_s))
+    first_read_s = connection.execute(
+        "SELECT min(observed_s) FROM health_samples WHERE node = ? AND failure_kind IS NULL", key[:1]
+    ).fetchone()[0]
+    return began_s if first_read_s is not None and first_read_s < began_s else None
 
 
 def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_s: int) -> int | None:

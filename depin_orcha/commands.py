@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from .errors import FailureKind, OrchaError
+from .paths import ENV_PREFIX
 
 OUTPUT_CAP_BYTES = 16 * 1024 * 1024
 
@@ -48,13 +49,15 @@ class Ended:
 
 
 def run(argv: Sequence[str], *, timeout_s: float, shown: str = "", env: Mapping[str, str] | None = None) -> Ended:
-    """Run a program until it ends, whatever its exit code; ``env`` None hands on our own environment.
+    """Run a program until it ends, whatever its exit code; ``env`` None hands on all of ours but our own options.
 
     ``shown`` stands for the command in messages, where its arguments may hold a secret. Raises ``CommandError``:
     config (no such program), permission, transient (not over in time), shape (printed more than 16 MiB); in the last
     two cases the program and everything it started in its process group has been killed.
     """
     shown = shown or shlex.join(argv)
+    if env is None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
     ends = time.monotonic() + timeout_s
     with _started(argv, shown, env) as process:
         _running.add(process)
@@ -89,7 +92,7 @@ class _TooMuchError(Exception):
     pass
 
 
-def _started(argv: Sequence[str], shown: str, env: Mapping[str, str] | None) -> subprocess.Popen[bytes]:
+def _started(argv: Sequence[str], shown: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         # A session of its own: an interrupt from the terminal does not tear a half-written file.
         return subprocess.Popen(  # noqa: S603 - an argument list from the owner's file, no shell

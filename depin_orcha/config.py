@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from .adapters import BaseUrl, NodeOptions, adapter_class
 from .errors import ConfigError
@@ -46,6 +52,8 @@ class Prices(Section):
     """A price older than this is stale: shown, but no decision rests on it."""
     ids: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """CoinGecko id of further tokens, e.g. ``FLUX = "zelcash"``."""
+    static: dict[str, Annotated[float, Field(ge=0)]] = {}  # noqa: RUF012 - pydantic copies it
+    """What a unit of a token is worth in USD by your own word, where no source can tell, e.g. ``FLUX = 0.06``."""
 
 
 class ForecastOptions(Section):
@@ -119,6 +127,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
+        hide_input_in_errors=True,  # a traceback would show it
     )
 
     raw_retention_days: Annotated[int, Field(gt=0)] = 30
@@ -170,6 +179,8 @@ def load(path: Path | None, text: str | None) -> Config:
         settings = Settings(**raw)
     except ValidationError as error:
         raise _config_error(where, [*faults, *_faults(error, (), Settings)]) from error
+    except SettingsError as error:
+        raise _config_error("the environment", [str(error)]) from error
     nodes: dict[str, NodeOptions] = {}
     for name, options in settings.nodes.items():
         node_faults = list(_node_faults(name, options, settings))
@@ -187,6 +198,7 @@ def load(path: Path | None, text: str | None) -> Config:
         for name, options in settings.hosts.items()
         if options.rapl and name != "local"
     ]
+    faults += _second_account(settings)
     if faults:
         raise _config_error(where, faults)
     digest = hashlib.sha256(text.encode()).hexdigest() if text is not None else None
@@ -222,6 +234,12 @@ def with_secrets(model: _Model, base: Path | None) -> tuple[_Model, list[str]]:
     return model.model_copy(update=updates), warnings
 
 
+def secrets_of(model: BaseModel) -> str:
+    """All secrets of options that :func:`with_secrets` completed, as one text; "" without any."""
+    values = [getattr(model, name) for name in _secret_names(type(model))]
+    return "\n".join(value.get_secret_value() for value in values if value is not None)
+
+
 def _secret_path(file: str, base: Path | None) -> Path:
     path = Path(file).expanduser()
     if path.is_absolute():
@@ -255,6 +273,13 @@ def _node_faults(name: str, options: dict[str, Any], settings: Settings) -> Iter
     host = options.get("host", "local")
     if host != "local" and host not in settings.hosts:
         yield f"nodes.{name}.host: there is no section [hosts.{host}]"
+
+
+def _second_account(settings: Settings) -> Iterator[str]:
+    """Grass counts one account a person, so no second one is ever read."""
+    names = [name for name, options in settings.nodes.items() if options.get("protocol") == "grass"]
+    if len(names) > 1:
+        yield f"nodes.{names[1]}: nodes.{names[0]} is a grass node already, and only one account, your own, is read"
 
 
 def _secrets_in_file(raw: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -7,6 +7,7 @@ Nothing is said about grants that were never tried.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,8 @@ MIN_DAYS = 2
 """Different days a grant needs to count as tried."""
 Z80 = NormalDist().inv_cdf(0.9)
 """Half width of an 80 % interval in standard errors."""
+_LEAST_USD = 1e-9
+"""A unit's worth per hour where it earned nothing, or nobody knows what, and the grant has to be moved all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,11 @@ def _tried_text(tried: Sequence[Tried]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What the optimiser has to know of one node, gathered from the configuration and the database."""
+    """What the optimiser has to know of one node, gathered from the configuration and the database.
+
+    ``lever``: plans may move its grant, in whole steps. ``unlimited``: nothing limits it, so that ``current_units``
+    are all that its host has, None where that is not known.
+    """
 
     name: str
     protocol: str
@@ -159,7 +166,6 @@ class NodeFacts:
     max_units: float | None
     floor_units: float
     current_units: float | None
-    integer: bool
     step_units: float
     lever: bool
     usd_per_hour_forecast: float | None
@@ -171,6 +177,8 @@ class NodeFacts:
     running_usd_per_unit_hour: float | None
     keep_reason: str | None
     disk: str | None = None
+    host: str = "local"
+    unlimited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +203,8 @@ def must_move(node: NodeFacts, capacity: Mapping[str, float]) -> str | None:
     ceiling = allowed_units(node, capacity)
     if node.current_units > ceiling * (1 + 1e-9):
         return f"no more than {ceiling:g} units are allowed or there"
-    if node.current_units < node.min_units:
+    short = node.min_units - node.current_units
+    if short > 0 and short >= node.step_units:  # less than a step is as near as it gets
         return f"at least {node.min_units:g} units are asked for"
     return None
 
@@ -221,35 +230,49 @@ def kept_because(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     return None
 
 
+def uses_while_held(node: NodeFacts) -> dict[str, float]:
+    """What a unit of a node takes of each resource as long as it stays as it is: what nothing limits has no share."""
+    return {} if node.unlimited else dict(node.uses_per_unit)
+
+
+def left_out_because(node: NodeFacts) -> str | None:
+    """Why a node whose grant plans could move is in none of them; None when it is, or has no such grant."""
+    if not node.lever or node.current_units is not None:
+        return None
+    if node.unlimited and not node.keep_reason:
+        resource = next(iter(node.uses_per_unit))
+        return f"nothing limits it, and how much {resource} its host has is not stated (capacity of the host)"
+    return node.keep_reason or "what it is granted is not known"
+
+
 def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> dict[str, Any] | None:
     """The node as a member of a problem's ``nodes[]``; None when what it is granted is unknown."""
     if node.current_units is None:
         return None
-    ceiling = allowed_units(node, capacity)
     kept = kept_because(node, gate, capacity)
+    is_forced = must_move(node, capacity) is not None
+    ceiling = _most_units(node, gate, allowed_units(node, capacity), is_forced=is_forced)
     curve = node.curve
-    if curve.evidence == "measured" and node.lever:
-        ceiling = min(ceiling, max(curve.tried[-1].units, node.current_units, node.min_units))
-    ceiling = ceiling if ceiling < float("inf") else node.current_units
-    evidence = curve.evidence
-    usd_per_unit_hour = curve.usd_per_unit_hour
-    if not node.lever:
-        evidence = "contract"
-    if evidence == "none" and (gate.off or must_move(node, capacity)):
+    evidence = curve.evidence if node.lever else "contract"
+    if evidence == "none" and (gate.off or is_forced):
         # The owner asked to act on the mean income in proportion to the grant, or the grant cannot stay anyway.
         evidence = "measured"
+    usd_per_unit_hour = curve.usd_per_unit_hour
     if not curve.segments and node.usd_per_hour_forecast is not None and node.current_units > 0:
         usd_per_unit_hour = node.usd_per_hour_forecast / node.current_units
+    if is_forced:
+        usd_per_unit_hour = max(usd_per_unit_hour, _LEAST_USD)
     frozen = kept is not None
+    is_locked = frozen or evidence == "none"
     document: dict[str, Any] = {
         "node": node.name,
         "protocol": node.protocol,
-        "uses_per_unit": dict(node.uses_per_unit),
+        "uses_per_unit": uses_while_held(node) if is_locked else dict(node.uses_per_unit),
         "current_units": node.current_units,
         "max_units": max(ceiling, node.current_units) if frozen else ceiling,
         "min_units": min(node.min_units, node.current_units if frozen else ceiling),
         "floor_units": 0.0 if frozen else node.floor_units,
-        "integer": node.integer and not frozen,
+        "integer": not frozen,
         "step_units": 0.0 if frozen else node.step_units,
         "usd_per_unit_hour": usd_per_unit_hour,
         "running_usd_per_unit_hour": node.running_usd_per_unit_hour or 0.0,
@@ -262,6 +285,18 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     if curve.segments:
         document["segments"] = [{"width_units": width, "relative": relative} for width, relative in curve.segments]
     return document
+
+
+def _most_units(node: NodeFacts, gate: Gate, allowed: float, *, is_forced: bool) -> float:
+    """The most units that a plan may grant: no more than was tried, and than there has to be where nothing was."""
+    current = node.current_units or 0.0
+    is_measured = node.curve.evidence == "measured"
+    if node.lever and (is_measured or (is_forced and not gate.off)):
+        tried = node.curve.tried[-1].units if is_measured else 0.0
+        step = node.step_units
+        wished = math.ceil(node.min_units / step - 1e-9) * step if step else node.min_units
+        return min(allowed, max(tried, current, wished))
+    return allowed if allowed < float("inf") else current
 
 
 def short_of(node: NodeFacts, gate: Gate, new_units: float) -> str | None:

@@ -85,11 +85,25 @@ class NotPermitted(OrchaError):
 
 
 class AdapterError(OrchaError):
-    """One node or price source could not be read; ``kind`` says why."""
+    """One node or price source could not be read; ``kind`` says why.
 
-    def __init__(self, kind: FailureKind, message: str, hint: str = "") -> None:
+    ``retry_after_s``: it is not to be asked again for so long; ``until_renewed``: not with the same credentials.
+    Without them the next run asks again.
+    """
+
+    def __init__(
+        self,
+        kind: FailureKind,
+        message: str,
+        hint: str = "",
+        *,
+        retry_after_s: int | None = None,
+        until_renewed: bool = False,
+    ) -> None:
         super().__init__(message, hint)
         self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.until_renewed = until_renewed
 
 
 class ActuatorError(OrchaError):

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from .adapters import adapter_class
+from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
 from .costs import usd_per_kwh
 from .cycle import Job
 from .economics import Gate, NodeFacts, Terms, problem_node, yield_curve
 from .metering import listed_prices, tariff_currency_usd
+from .movable import Rules, rules
 from .store import to_json
 from .types import DAY_S, HOUR_S, Quality, Resource
-from .values import TESTNET
+from .values import TESTNET, unit_price
 
 HISTORY_DAYS = 60
-_RESTART_LOSS_HOURS = {"golem": 0.1, "storj": 0.5}
-_MOVABLE = frozenset({"golem"})
-"""Protocols whose grant changes what they earn within hours."""
 
 
 def gather(job: Job, known: AsOf) -> list[NodeFacts]:
@@ -46,26 +44,22 @@ def _facts(
     job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None, tariff: float | None, *, paused: bool
 ) -> NodeFacts:
     options = job.config.nodes[name]
-    adapter = adapter_class(options.protocol)
-    uses = {str(r): amount for r, amount in (options.uses_per_unit or adapter.uses_per_unit).items()}
+    planned = rules(options.protocol)
+    uses = _uses(options)
     main = next(iter(uses))
-    health = known.health(name)
+    seen = known.last_seen(name)
+    details = seen.details if seen else {}
     hours = [
         hour
         for hour in known.hours(job.now_s - HISTORY_DAYS * DAY_S, name)
         if hour.hour_s + HOUR_S <= job.now_s and hour.quality is Quality.MEASURED
     ]
-    usd_by_hour: dict[int, float] = {}
-    for hour in hours:
-        if hour.price is not None or hour.currency == "USD":
-            usd = float(hour.amount * (hour.price.usd_per_unit if hour.price else 1))
-            usd_by_hour[hour.hour_s] = usd_by_hour.get(hour.hour_s, 0.0) + usd
-    terms = _terms(known, name, main, uses[main], job.now_s)
-    current = terms[-1].units if terms else None
-    changes = [one.since_s for before, one in pairwise(terms) if one.units != before.units]
-    limits = health.limits.get(main) if health else None
+    usd_by_hour = _usd_by_hour(known, hours, job.now_s)
+    terms = _terms(known, options, name, planned)
+    granted = [one for one in terms if one.units is not None]
+    changes = [one.since_s for before, one in pairwise(granted) if one.units != before.units]
+    limits = seen.limits.get(main) if seen else None
     mean = forecast["total"]["mean"] if forecast and forecast["unit"] == "usd_per_hour" else None
-    lever = options.protocol in _MOVABLE
     return NodeFacts(
         name=name,
         protocol=options.protocol,
@@ -73,20 +67,38 @@ def _facts(
         min_units=options.min_units,
         max_units=options.max_units,
         floor_units=(limits["floor"] or 0) / uses[main] if limits else 0.0,
-        current_units=current,
-        integer=lever,
+        current_units=terms[-1].units if terms else None,
         step_units=(limits["step"] or 0) / uses[main] if limits else 0.0,
-        lever=lever,
+        lever=planned.movable,
         usd_per_hour_forecast=mean / forecast["horizon_h"] if mean is not None and forecast else None,
         curve=yield_curve(usd_by_hour, terms),
         days_measured=len(usd_by_hour) / 24,
         hours_since_change=(job.now_s - changes[-1]) / HOUR_S if changes else None,
         changes_last_day=sum(1 for at_s in changes if at_s > job.now_s - DAY_S),
-        restart_loss_hours=_RESTART_LOSS_HOURS.get(options.protocol, 0.0),
+        restart_loss_hours=planned.restart_loss_hours,
         running_usd_per_unit_hour=_running_cost(job, known, name, main, tariff),
-        keep_reason=_keep_reason(job, known, health.failure_kind if health else "unread", hours, paused=paused),
+        keep_reason=_keep_reason(job, known, name, hours, paused=paused) or planned.fixed(details),
         disk=options.disk,
+        host=options.host,
+        unlimited=Resource(main) in planned.unlimited(details),
     )
+
+
+def _uses(options: NodeOptions) -> dict[str, float]:
+    """What a unit of the node takes of each resource; the first is the one that its grant is counted in."""
+    return {str(r): one for r, one in (options.uses_per_unit or adapter_class(options.protocol).uses_per_unit).items()}
+
+
+def _usd_by_hour(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, float]:
+    """What was earned in each hour, all at the prices of now: what a token was worth then is no merit of a grant."""
+    prices = {one: unit_price(one, known.price_at(one, now_s), now_s) for one in {hour.currency for hour in hours}}
+    usd_by_hour: dict[int, float] = {}
+    for hour in hours:
+        price = prices[hour.currency]
+        if price is not None and hour.currency not in TESTNET:
+            usd = float(hour.amount * price.usd_per_unit)
+            usd_by_hour[hour.hour_s] = usd_by_hour.get(hour.hour_s, 0.0) + usd
+    return usd_by_hour
 
 
 def _running_cost(job: Job, known: AsOf, name: str, resource: str, tariff: float | None) -> float | None:
@@ -97,11 +109,7 @@ def _running_cost(job: Job, known: AsOf, name: str, resource: str, tariff: float
     options = job.config.nodes[name]
     if options.busy_watts is None or tariff is None:
         return None
-    uses = {
-        str(r): amount for r, amount in (options.uses_per_unit or adapter_class(options.protocol).uses_per_unit).items()
-    }
-    capacity = known.hosts().get(options.host, ({}, {}))[0].get(resource)
-    most = options.max_units or (capacity / uses[resource] if capacity else None)
+    most = options.max_units or _host_units(known, options, resource)
     readings = [
         usage[Resource(resource)]
         for _, usage in known.usage_history(name, job.now_s - HISTORY_DAYS * DAY_S)
@@ -114,12 +122,17 @@ def _running_cost(job: Job, known: AsOf, name: str, resource: str, tariff: float
     return busy * options.busy_watts / most / 1000 * tariff
 
 
-def _keep_reason(
-    job: Job, known: AsOf, failure_kind: str | None, hours: list[EarnedHour], *, paused: bool
-) -> str | None:
+def _host_units(known: AsOf, options: NodeOptions, resource: str) -> float | None:
+    """How many units of the node all that its host has would make; None where that is neither measured nor stated."""
+    capacity = known.hosts().get(options.host, ({}, {}))[0].get(resource)
+    return capacity / _uses(options)[resource] if capacity else None
+
+
+def _keep_reason(job: Job, known: AsOf, name: str, hours: list[EarnedHour], *, paused: bool) -> str | None:
+    health = known.health(name)
     if paused:
         return "paused by the owner"
-    if failure_kind is not None:
+    if health is None or health.failure_kind is not None:
         return "it could not be read: its grant stays as it is"
     for currency in {hour.currency for hour in hours} - {"USD"} - TESTNET:
         price = known.price_at(currency, job.now_s)
@@ -128,22 +141,26 @@ def _keep_reason(
     return None
 
 
-def _terms(known: AsOf, name: str, resource: str, per_unit: float, now_s: int) -> list[Terms]:
-    """The grant and the prices offered at each reading of the last weeks, oldest first."""
-    since_s = now_s - HISTORY_DAYS * DAY_S
-    offers = {observed_s: _prices_offered(details) for observed_s, details in known.details_history(name, since_s)}
+def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list[Terms]:
+    """The grant and its terms at each good reading of the last weeks, oldest first.
+
+    A node that nothing limits has all that its host has, as far as that is known.
+    """
+    since_s = known.now_s - HISTORY_DAYS * DAY_S
+    resource, per_unit = next((Resource(one), amount) for one, amount in _uses(options).items())
+    whole = _host_units(known, options, resource)
+    allocated = {
+        observed_s: usage[resource].allocated
+        for observed_s, usage in known.usage_history(name, since_s)
+        if resource in usage
+    }
     readings: list[Terms] = []
-    for observed_s, usage in known.usage_history(name, since_s):
-        granted = usage.get(Resource(resource))
-        units = granted.allocated / per_unit if granted and granted.allocated is not None else None
-        readings.append(Terms(observed_s, units, offers.get(observed_s, "")))
-    return readings[::-1]
-
-
-def _prices_offered(details: Mapping[str, Any]) -> str:
-    offers: list[dict[str, Any]] = details.get("offers") or []
-    names = ("runtime", "glm_per_cpu_s", "glm_per_s", "glm_start")
-    return to_json(sorted([str(offer.get(name)) for name in names] for offer in offers))
+    for observed_s, details in known.details_history(name, since_s):
+        amount = allocated.get(observed_s)
+        unlimited = whole if resource in planned.unlimited(details) else None
+        units = unlimited if amount is None else amount / per_unit
+        readings.append(Terms(observed_s, units, to_json(planned.terms(details))))
+    return readings
 
 
 def problem(job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: str) -> dict[str, Any]:
@@ -151,19 +168,14 @@ def problem(job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: st
     options = job.config.settings.optimize
     hosts: list[dict[str, Any]] = []
     measured = known.hosts()
-    for host in dict.fromkeys(node.host for node in job.config.nodes.values()):
+    for host in dict.fromkeys(node.host for name, node in job.config.nodes.items() if job.wanted(name)):
         own = job.config.host(host)
         capacity = {
             resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0)
             for resource, amount in measured.get(host, ({}, {}))[0].items()
         }
-        nodes = [
-            node
-            for one in facts
-            if job.config.nodes[one.name].host == host and (node := problem_node(one, gate, capacity)) is not None
-        ]
-        if not job.only or any(job.wanted(node["node"]) for node in nodes):
-            hosts.append({"host": host, "capacity": _enough(capacity, nodes), "nodes": nodes})
+        nodes = [node for one in facts if one.host == host and (node := problem_node(one, gate, capacity)) is not None]
+        hosts.append({"host": host, "capacity": _enough(capacity, nodes), "nodes": nodes})
     return {
         "schema": "depin-orcha/problem/1",
         "horizon_h": options.horizon_h,

@@ -18,8 +18,8 @@ from .local import LocalMoney
 from .prices import TOKEN_IDS
 from .store import Store
 from .timefmt import parse_rfc3339, rfc3339
-from .types import CERTAINTY, DECIMALS, HOUR_S, Accrual, Price, Quality, decimal_text
-from .values import TESTNET, unit_price
+from .types import CERTAINTY, DECIMALS, Accrual, Price, Quality, decimal_text
+from .values import TESTNET
 
 _KNOWN = ("USD", "POINTS", *TOKEN_IDS, *TESTNET)
 REQUIRED = ("node", "start", "end", "currency", "amount")
@@ -36,7 +36,7 @@ _SPAN_WIDTH = {"hour": 20, "day": 10, "month": 7}
 def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict[str, Any]]:
     """Rows of what was earned per span and group, oldest first; amounts stay in their currency.
 
-    ``quality`` is the least certain of a row; ``usd`` leaves out hours without a price and is None when none has one.
+    ``quality`` is the least certain of a row; ``usd`` leaves out earnings without a price, None where that is all.
     ``value_local`` is the same in the owner's money, None also when one of these hours has no rate.
     """
     local = LocalMoney(known)
@@ -62,12 +62,15 @@ def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict
                 "local_currency": local.currency,
                 "value_local": {},
                 "quality": hour.quality,
+                "unpriced": False,
             },
         )
         _add_hour(row, hour, known)
     finished = [rows[key] for key in sorted(rows)]
     for row in finished:
         row["amount"] = decimal_text(row["amount"])
+        if row.pop("unpriced") and not row["usd"]:
+            row |= {"usd": None, "value_local": {}}  # a zero would pass for nothing earned
         row["usd"] = None if row["usd"] is None else float(row["usd"])
         own = local.total(row["value_local"])
         row["value_local"] = None if own is None else float(own)
@@ -78,13 +81,10 @@ def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict
 def _add_hour(row: dict[str, Any], hour: EarnedHour, known: AsOf) -> None:
     row["amount"] = DECIMALS.add(row["amount"], hour.amount)
     row["quality"] = max(row["quality"], hour.quality, key=CERTAINTY.index)
-    price = hour.price
-    if price is None and (hour.currency == "USD" or hour.currency in TESTNET):
-        price = unit_price(hour.currency, None, known.now_s)
-    elif price is None and hour.hour_s + HOUR_S > known.now_s:
-        price = unit_price(hour.currency, known.price_at(hour.currency, known.now_s), known.now_s)
-    if price is not None:
-        usd, by_hour = DECIMALS.multiply(hour.amount, price.usd_per_unit), row["value_local"]
+    usd, by_hour = known.usd(hour), row["value_local"]
+    if usd is None:
+        row["unpriced"] = True
+    else:
         row["usd"] = DECIMALS.add(row["usd"] or Decimal(0), usd)
         by_hour[hour.hour_s] = DECIMALS.add(by_hour.get(hour.hour_s, Decimal(0)), usd)
 

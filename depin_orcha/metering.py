@@ -11,6 +11,7 @@ from pathlib import Path
 from . import energy, power
 from .adapters import NodeOptions, adapter_class
 from .asof import AsOf
+from .backoff import Backoff
 from .costs import Watts, price_per_kwh, running_watts
 from .cycle import Job
 from .energy import PowerSample
@@ -41,7 +42,8 @@ class Metering:
             if options.rapl or options.has_url
         }
         tariff = config.settings.costs.electricity_per_kwh
-        due = known.backoffs().get(_SOURCE, (0, 0))[0] <= job.now_s
+        asked = known.backoffs().get(_SOURCE)
+        due = asked is None or not asked.holds(job.now_s)
         source = tariff if isinstance(tariff, TariffSource) and (tariff.csv is not None or due) else None
         self._listed = None if source is None else pool.submit(power.read_tariff, source, config.path)
         self.samples: dict[str, PowerSample] = {}
@@ -96,7 +98,7 @@ class Metering:
                 near = [row for row in rows if abs(row[0] - now_s) <= _KEPT_DAYS * DAY_S]
                 energy.add_listed(known, costs.currency, near, "url" if tariff.csv is None else "csv", learned_s=now_s)
                 if tariff.csv is None:
-                    store.set_backoff(_SOURCE, now_s + _ASKED_EVERY_S, _ASKED_EVERY_S)
+                    store.set_backoff(_SOURCE, Backoff(now_s, now_s + _ASKED_EVERY_S))
         except OrchaError as error:
             problem = error
         if _price(self._job, known, now_s // HOUR_S * HOUR_S) is not None:

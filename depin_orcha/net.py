@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import socket
+import re
 import ssl
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
-from threading import Timer
+from threading import Lock
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
 import certifi
 import httpx
@@ -27,17 +27,30 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 30.0
 SIZE_CAP_BYTES = 16 * 1024 * 1024
 
+_QUOTED_LETTERS = 200
+_KEY_LENGTH = 16
+"""A part of a url that is shorter is taken for a word, not for a key."""
+_ADDRESS = re.compile(
+    r"(https?://)(?:[^/?#@]*@)?((?:\[[0-9a-f:.]+\]|[\w.-]+)(?::\d+)?)(?:[/?#][^@]*)?", re.IGNORECASE | re.DOTALL
+)
 _IS_IT_THE_NODE = "check the url option and the version of the node: this may be some other program, or a wrong path"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer with a status that the caller accepts."""
+    """A complete answer with a status that the caller accepts; ``secrets``: what the request may have shown in it."""
 
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    secrets: frozenset[str] = frozenset()
+
+    def quoted(self, text: str) -> str:
+        """A part of the answer as a message may show it: one line, cut short, without the secrets of the request."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            text = text.replace(secret, "...")
+        return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:_QUOTED_LETTERS]
 
     def text(self) -> str:
         """The body as UTF-8 text; anything else is a shape failure."""
@@ -62,9 +75,17 @@ class Reply:
             ) from error
 
 
-@cache
+_trust_lock = Lock()
+
+
 def _trust() -> ssl.SSLContext:
     """What this machine trusts, and the usual public issuers; read once, it takes longer than a local request."""
+    with _trust_lock:  # or each of the first threads would read it
+        return _read_trust()
+
+
+@cache
+def _read_trust() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context
@@ -78,8 +99,9 @@ class HttpClient:
 
     def __init__(self, deadline_s: float = READ_TIMEOUT_S, *, transport: httpx.BaseTransport | None = None) -> None:
         self._ends = time.monotonic() + deadline_s
+        self._ends_now = self._ends
+        """When the request has to be over that is being made."""
         self._deadline_s = deadline_s
-        self._sockets: list[socket.socket] = []
         self.peer_clock_s: int | None = None
         """What time it was for the last server that said so, in epoch seconds."""
         self._client = httpx.Client(
@@ -121,7 +143,7 @@ class HttpClient:
         shown = display_url(url)
         allowed_s = timeout_s or self._deadline_s
         limit_s = min(self._ends - time.monotonic(), allowed_s)
-        ends = time.monotonic() + limit_s
+        self._ends_now = ends = time.monotonic() + limit_s
         late = _late(shown, allowed_s)
         if limit_s <= 0:
             raise late
@@ -143,43 +165,45 @@ class HttpClient:
         return reply
 
     def _exchange(self, method: str, url: str, limit_s: float, *, first_line: bool, **parts: Any) -> Reply:
-        shown, hooks = display_url(url), {"trace": self._remember_socket}
-        with (
-            self._cut_off_after(limit_s),
-            self._client.stream(method, url, timeout=_timeouts(limit_s), extensions=hooks, **parts) as response,
-        ):
-            return Reply(shown, response.status_code, response.headers, _read(response, shown, first_line=first_line))
+        shown, hooks = display_url(url), {"trace": self._bound_reads}
+        with self._client.stream(method, url, timeout=_timeouts(limit_s), extensions=hooks, **parts) as response:
+            body = _read(response, shown, first_line=first_line)
+            secrets = _secrets(response.request, parts["headers"])
+            return Reply(shown, response.status_code, response.headers, body, secrets)
 
-    @contextmanager
-    def _cut_off_after(self, limit_s: float) -> Generator[None]:
-        """Close every connection when time is up: a peer that sends a byte now and then passes any read timeout."""
-        timer = Timer(limit_s, self._cut_off)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _bound_reads(self, event: str, info: Mapping[str, Any]) -> None:
+        """httpcore's trace hook, called with every connection it makes: all reads together end in time.
 
-    def _cut_off(self) -> None:
-        for connection in self._sockets:
-            with suppress(OSError):
-                # Not SSLSocket's own method, which would take the TLS layer from under the reading thread.
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        A peer that sends a byte now and then passes the timeout of each single read.
+        """
+        if not event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            return
+        stream = info["return_value"]
+        read = stream.read
 
-    def _remember_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpcore's trace hook: called with every connection it makes."""
-        if event.endswith((".connect_tcp.complete", ".connect_unix_socket.complete", ".start_tls.complete")):
-            self._sockets.append(info["return_value"].get_extra_info("socket"))
+        def read_in_time(size: int, timeout: float) -> bytes:
+            left_s = self._ends_now - time.monotonic()
+            if left_s <= 0:
+                raise httpx.ReadTimeout("too late")
+            return read(size, min(timeout, left_s))
+
+        stream.read = read_in_time
 
 
 def display_url(url: str) -> str:
-    """Scheme, host and port: what may be printed of a url (the rest may hold a key)."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "the configured url"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    """Scheme, host and port: what may be printed of a url (the rest may hold a key, and so may what is no url)."""
+    address = _ADDRESS.fullmatch(url)
+    return address[1] + address[2] if address else "the configured url"
+
+
+def _secrets(request: httpx.Request, given: Mapping[str, str] | None) -> frozenset[str]:
+    """The words of a request that may be secret: of the headers that were given or log in, and of its url."""
+    values = [*(given or {}).values(), request.headers.get("authorization", "")]
+    words = {word for value in values for word in value.split()} - {"Bearer", "Basic"}
+    url = str(request.url)
+    long_parts = [part for part in re.split(r"[/?&=#@]", url) if len(part) >= _KEY_LENGTH]
+    userinfo = request.url.userinfo.decode().split(":")
+    return frozenset({*words, *(one for part in [*long_parts, *userinfo] for one in (part, unquote(part)))} - {""})
 
 
 def _timeouts(limit_s: float) -> httpx.Timeout:
@@ -235,7 +259,9 @@ def _transport_failure(error: httpx.HTTPError, shown: str) -> AdapterError:
     elif isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in text:
         message, hint = f"{shown} hung up without an answer", "is the node just starting?"
     elif isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
-        kind, message, hint = FailureKind.SHAPE, f"{shown} broke off or garbled its answer ({text})", _IS_IT_THE_NODE
+        # After the colon stands what the peer sent, which may be what we sent.
+        fault = text.partition(":")[0]
+        kind, message, hint = FailureKind.SHAPE, f"{shown} broke off or garbled its answer ({fault})", _IS_IT_THE_NODE
     return AdapterError(kind, message, hint)
 
 

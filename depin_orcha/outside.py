@@ -107,7 +107,7 @@ class Outside:
         except (AdapterError, ConfigError) as error:
             raise ActuatorError(error.kind, error.message, error.hint) from error
         if reply.status >= HTTPStatus.BAD_REQUEST:
-            said = "".join(letter for letter in reply.body.decode(errors="replace") if letter.isprintable())[:300]
+            said = reply.quoted(reply.body.decode(errors="replace"))
             is_data = reply.status < HTTPStatus.INTERNAL_SERVER_ERROR
             raise ActuatorError(
                 FailureKind.DATA if is_data else FailureKind.TRANSIENT,

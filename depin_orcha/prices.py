@@ -1,7 +1,8 @@
 """Token prices in USD: the latest and the history, from a source like CoinGecko and a fallback like DefiLlama.
 
 Interfaces: ``coingecko/coingecko-api-oas`` (``/simple/price``, ``/coins/{id}/market_chart/range``) and the DefiLlama
-coins API (``/prices/current``, ``/chart``). A source that says 429 is left alone until it allows more.
+coins API (``/prices/current``, ``/chart``). A source that says 429 is left alone until it allows more. A price that
+jumps is not believed before the other source, or the next reading, says so too: most often it is that of another token.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from decimal import Context, Decimal, InvalidOperation
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from .backoff import Backoff, after
 from .config import Prices
 from .errors import AdapterError, FailureKind
 from .net import HttpClient
+from .timefmt import retry_after_s
 from .types import HOUR_S, Price
 from .values import SHOWN_S
 
@@ -32,6 +35,8 @@ HISTORY_LOOKBACK_S = 90 * 60
 _FIRST_BACKOFF_S = 60
 _LONGEST_BACKOFF_S = HOUR_S
 _CLOCK_SKEW_S = 300
+_JUMP = 3
+"""So many times more or less within an hour is a jump."""
 _ABSURD_USD = Decimal(10) ** 12
 _LEAST_CONFIDENCE = Decimal("0.8")
 _TOO_MANY_REQUESTS = 429
@@ -42,14 +47,40 @@ _RATES = Context(prec=12)
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What earlier runs know: the last price of a token from a source, its last jump, and whom to leave alone."""
+
+    last: Mapping[str, Price]
+    jumps: Mapping[str, Price]
+    backoffs: Mapping[str, Backoff]
+
+
 @dataclass(slots=True)
 class Quotes:
-    """What the sources said: prices, why some did not answer, and which are to be left alone until when."""
+    """What the sources said: prices, why some did not answer, and which are to be left alone.
+
+    ``jumps``: prices that await confirmation. ``backoffs``: None lifts one.
+    """
 
     prices: list[Price] = field(default_factory=list[Price])
     problems: list[AdapterError] = field(default_factory=list[AdapterError])
-    backoffs: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    backoffs: dict[str, Backoff | None] = field(default_factory=dict[str, Backoff | None])
     warnings: list[str] = field(default_factory=list[str])
+    jumps: dict[str, Price] = field(default_factory=dict[str, Price])
+
+    def take(self, price: Price, memory: Memory) -> None:
+        """Keep a price: as it is, or as a jump that awaits confirmation; with it, a jump that it confirms."""
+        last, earlier, jump = (known.get(price.currency) for known in (memory.last, memory.jumps, self.jumps))
+        if last is None or price.observed_s - last.observed_s > HOUR_S or _is_near(price, last):
+            self.prices.append(price)
+        elif jump is not None and _is_near(price, jump):
+            self.prices += [self.jumps.pop(price.currency), price]
+        # The same answer again says nothing new, and a jump after which the price was the old one was an error.
+        elif earlier and last.observed_s < earlier.observed_s < price.observed_s and _is_near(price, earlier):
+            self.prices.append(price)
+        else:
+            self.jumps.setdefault(price.currency, price)
 
 
 def latest(
@@ -57,28 +88,33 @@ def latest(
     options: Prices,
     currencies: Iterable[str],
     now_s: int,
-    backoffs: Mapping[str, tuple[int, int]],
+    memory: Memory,
     local: str = "USD",
 ) -> Quotes:
     """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked.
 
     The rate of ``local``, the owner's money, is among them where the first answers; the second knows no such money.
     """
-    ids = _ids(options, currencies)
     quotes = Quotes()
-    wanted: dict[str, str] = ids
+    wanted = {currency: token for currency in sorted(set(currencies)) if (token := token_id(options, currency))}
     for source, ask in (("coingecko", partial(_coingecko_latest, local)), ("defillama", _llama_latest)):
         if not wanted and (local == "USD" or source != "coingecko"):
             break
-        for price in _ask(quotes, source, backoffs, now_s, partial(ask, http, options, wanted, now_s)):
+        for price in _ask(quotes, source, memory.backoffs, now_s, partial(ask, http, options, wanted, now_s)):
             if price.observed_s > now_s + SHOWN_S:
                 continue  # of another day than the one we are asked about
             if price.observed_s > now_s + _CLOCK_SKEW_S:
                 quotes.warnings.append(f"{source} dates the price of {price.currency} in the future: check the clock")
-            quotes.prices.append(Price(price.currency, price.usd_per_unit, source, min(price.observed_s, now_s)))
+            quotes.take(Price(price.currency, price.usd_per_unit, source, min(price.observed_s, now_s)), memory)
         # A source may answer 200 with an old price: the next one is asked whether it knows a newer.
         have = {price.currency for price in quotes.prices if now_s - price.observed_s <= options.max_age_s}
         wanted = {currency: token for currency, token in wanted.items() if currency not in have}
+    for currency, jump in quotes.jumps.items():
+        told = f"{jump.source} says that {currency} is worth {jump.usd_per_unit:f} USD"
+        before = f"{memory.last[currency].usd_per_unit:f} within the hour before"
+        quotes.warnings.append(f"{told}, after {before}: not used unless another reading confirms it")
+    priced = {price.currency for price in quotes.prices}
+    quotes.jumps = {currency: jump for currency, jump in quotes.jumps.items() if currency not in priced}
     return quotes
 
 
@@ -88,11 +124,11 @@ def history(
     currency: str,
     window_s: tuple[int, int],
     now_s: int,
-    backoffs: Mapping[str, tuple[int, int]],
+    backoffs: Mapping[str, Backoff],
 ) -> Quotes:
     """Past prices of one token between two instants, hourly where the source has them; empty when none is had."""
     quotes = Quotes()
-    token = _ids(options, [currency]).get(currency)
+    token = token_id(options, currency)
     if token is None:
         return quotes
     for source, ask in (("coingecko", _coingecko_history), ("defillama", _llama_history)):
@@ -103,37 +139,36 @@ def history(
     return quotes
 
 
-def _ids(options: Prices, currencies: Iterable[str]) -> dict[str, str]:
-    known: dict[str, str] = {**TOKEN_IDS, **options.ids}
-    return {currency: known[currency] for currency in sorted(set(currencies)) if currency in known}
+def token_id(options: Prices, currency: str) -> str | None:
+    """Under which name the sources know a token; None where they do not."""
+    return options.ids.get(currency) or TOKEN_IDS.get(currency)
+
+
+def _is_near(one: Price, other: Price) -> bool:
+    low, high = sorted((one.usd_per_unit, other.usd_per_unit))
+    return high <= _JUMP * low
 
 
 def _ask(
-    quotes: Quotes, source: str, backoffs: Mapping[str, tuple[int, int]], now_s: int, ask: Callable[[], list[_T]]
+    quotes: Quotes, source: str, backoffs: Mapping[str, Backoff], now_s: int, ask: Callable[[], list[_T]]
 ) -> list[_T]:
     """What a source answers; empty and noted when it fails or asked to be left alone."""
-    not_before_s, last_s = backoffs.get(source, (0, 0))
-    if now_s < not_before_s:
+    backoff = backoffs.get(source)
+    if backoff is not None and backoff.holds(now_s):
+        quotes.problems.append(AdapterError(backoff.kind or FailureKind.TRANSIENT, backoff.message))
         return []
     try:
         answer = ask()
-    except _RateLimited as limited:
-        pause_s = max(limited.retry_after_s, min(max(2 * last_s, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S))
-        quotes.backoffs[source] = (now_s + pause_s, pause_s)
-        quotes.problems.append(limited)
-        return []
     except AdapterError as error:
+        if error.retry_after_s is not None:
+            last_s = 0 if backoff is None or backoff.until_s is None else backoff.until_s - backoff.since_s
+            error.retry_after_s = min(max(error.retry_after_s, 2 * last_s, _FIRST_BACKOFF_S), _LONGEST_BACKOFF_S)
+            quotes.backoffs[source] = after(error, now_s)
         quotes.problems.append(error)
         return []
-    if last_s:
-        quotes.backoffs[source] = (0, 0)
+    if backoff is not None:
+        quotes.backoffs[source] = None
     return answer
-
-
-class _RateLimited(AdapterError):
-    def __init__(self, source: str, retry_after_s: int) -> None:
-        super().__init__(FailureKind.TRANSIENT, f"{source} asks to be left alone for {retry_after_s} s (429)")
-        self.retry_after_s = retry_after_s
 
 
 def _get(
@@ -141,8 +176,8 @@ def _get(
 ) -> dict[str, Any]:
     reply = http.request("GET", url, params=params, headers=headers, accept=(_TOO_MANY_REQUESTS,))
     if reply.status == _TOO_MANY_REQUESTS:
-        text = reply.headers.get("retry-after", "")
-        raise _RateLimited(source, min(int(text), _LONGEST_BACKOFF_S) if text.isdigit() else _FIRST_BACKOFF_S)
+        wait_s = retry_after_s(reply.headers) or 0
+        raise AdapterError(FailureKind.TRANSIENT, f"{source} asks to be left alone (429)", retry_after_s=wait_s)
     value = reply.json()
     if not isinstance(value, dict):
         raise AdapterError(FailureKind.SHAPE, f"{reply.url} answered JSON that is not an object")

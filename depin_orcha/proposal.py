@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .economics import Gate, NodeFacts, kept_because, must_move, short_of
+from .economics import Gate, NodeFacts, kept_because, left_out_because, must_move, short_of, uses_while_held
 
 Data = dict[str, Any]
 
@@ -47,7 +47,7 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
         if not unsure:
             break
         rejected |= unsure
-        document = _frozen(document, unsure.keys())
+        document = _frozen(document, {name: by_name[name] for name in unsure})
     data = _solved(document, explain=_is_small(document))
     if present is not None:
         _tell_what_was_forced(data, present, forced)
@@ -76,8 +76,12 @@ def _without_grant(document: Data, names: Mapping[str, str]) -> Data:
     return _changed_nodes(document, lambda node: {"current_units": None} if node["node"] in names else {})
 
 
-def _frozen(document: Data, names: Collection[str]) -> Data:
-    return _changed_nodes(document, lambda node: {"frozen": True} if node["node"] in names else {})
+def _frozen(document: Data, nodes: Mapping[str, NodeFacts]) -> Data:
+    def change(node: Data) -> Data:
+        one = nodes.get(node["node"])
+        return {"frozen": True, "uses_per_unit": uses_while_held(one)} if one else {}
+
+    return _changed_nodes(document, change)
 
 
 def _tell_what_was_forced(data: Data, present: Data, forced: Mapping[str, str]) -> None:
@@ -105,7 +109,13 @@ def _explain(
 ) -> None:
     """Say of every node that was left alone by the gate why it was, and of the plan what it comes down to."""
     capacity = {host["host"]: host["capacity"] for host in document["hosts"]}
+    left_out = {one.name: reason for one in facts.values() if (reason := left_out_because(one)) is not None}
     for host in data["hosts"]:
+        host["advice"] += [
+            {"kind": "left_out", "node": name, "units": None, "text": f"{name} is in no plan: {reason}"}
+            for name, reason in left_out.items()
+            if facts[name].host == host["host"]
+        ]
         for node in host["nodes"]:
             one = facts[node["node"]]
             kept = rejected.get(one.name) or kept_because(one, gate, capacity[host["host"]])
@@ -124,14 +134,17 @@ def _explain(
 
 def _summary(data: Data, facts: Mapping[str, NodeFacts]) -> str:
     if not any(host["nodes"] for host in data["hosts"]):
-        return "no node has told yet what it is granted: collect first"
+        advice = [one["text"] for host in data["hosts"] for one in host["advice"]]
+        return "; ".join(advice) or "no node has told yet what it is granted: collect first"
     if data["decision"] == "hold":
         held = [f"{host['host']}: {host['reason']}" for host in data["hosts"] if host["nodes"]]
         return f"no change worth making: {'; '.join(held)}"
     applied = [host for host in data["hosts"] if host["decision"] == "apply"]
     moved = [node for host in applied for node in host["nodes"] if node["changed"]]
     moves = ", ".join(f"{one['node']} {_units(one['previous_units'])} -> {one['units']:g} units" for one in moved)
-    usd_per_day = 24 * sum(host["value"]["net_benefit_usd_per_hour"] for host in applied)
+    if any(facts[one["node"]].usd_per_hour_forecast is None for one in moved):
+        return f"{moves}: nothing is known yet of what that is worth"
+    usd_per_day = round(24 * sum(host["value"]["net_benefit_usd_per_hour"] for host in applied), 2) + 0.0
     unpriced = any(facts[one["node"]].running_usd_per_unit_hour is None for one in moved)
     after = "after restarts, before power" if unpriced else "after restarts and power"
     return f"{moves}: {usd_per_day:+.2f} USD a day {after}"

@@ -52,8 +52,12 @@ CREATE TABLE standings (
 CREATE TABLE prices (
   currency TEXT NOT NULL, observed_s INTEGER NOT NULL, usd_per_unit TEXT NOT NULL, source TEXT NOT NULL,
   learned_s INTEGER NOT NULL, PRIMARY KEY (currency, observed_s)) STRICT, WITHOUT ROWID;
-CREATE TABLE price_sources (
-  source TEXT PRIMARY KEY, not_before_s INTEGER NOT NULL, backoff_s INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE price_jumps (
+  currency TEXT NOT NULL, observed_s INTEGER NOT NULL, usd_per_unit TEXT NOT NULL, source TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, PRIMARY KEY (currency, observed_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE backoffs (
+  subject TEXT PRIMARY KEY, since_s INTEGER NOT NULL, until_s INTEGER, failure_kind TEXT, message TEXT NOT NULL,
+  fingerprint TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE power_samples (
   host TEXT NOT NULL, observed_s INTEGER NOT NULL, watts REAL NOT NULL, source TEXT NOT NULL,
   learned_s INTEGER NOT NULL, PRIMARY KEY (host, observed_s)) STRICT, WITHOUT ROWID;

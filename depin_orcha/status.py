@@ -9,11 +9,12 @@ from typing import Any
 
 from . import net_income
 from .asof import AsOf, EarnedHour, Node
+from .errors import FailureKind
 from .local import LocalMoney
 from .net_income import HostIncome
 from .roster import NodeConfig
 from .timefmt import rfc3339
-from .types import DAY_S, DECIMALS, HOUR_S, Price, decimal_text
+from .types import DAY_S, DECIMALS, HOUR_S, decimal_text
 from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 
 DAYS_SHOWN = 30
@@ -54,7 +55,7 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
         hours.setdefault(hour.node, []).append(hour)
     paused = {pause.node for pause in known.pauses()}
-    context = _Context(known, max_age_s, paused, known.forecasts(), _simulated(known), {})
+    context = _Context(known, max_age_s, paused, known.forecasts(), _simulated(known), names, {})
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
     hosts, money = _money(context, order, {node.host for node in everyone if node not in order})
@@ -98,6 +99,7 @@ class _Context:
     paused: set[str | None]
     forecasts: Mapping[str, Mapping[str, Any]]
     simulated: bool
+    configured: set[str]
     usd: dict[str, _Usd]
     """Node -> its USD, as soon as it is known."""
 
@@ -179,7 +181,10 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         return row | {"notes": ["never collected"]}
     known = context.known
     health, seen = known.health(node.name), known.last_seen(node.name)
-    if health is not None:
+    if node.name not in context.configured and not context.simulated:
+        reason = "it is in the database, but not in the configuration: nothing reads it"
+        row |= {"failure_kind": FailureKind.CONFIG, "reason": reason}
+    elif health is not None:
         row |= {"health": health.status, "failure_kind": health.failure_kind, "reason": health.reason}
     row["last_seen"] = rfc3339(seen.observed_s) if seen else None
     native, usd = _sum_up(context, hours)
@@ -204,19 +209,11 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
 def _sum_up(context: _Context, hours: Iterable[EarnedHour]) -> tuple[dict[str, _Sums], _Usd]:
     now_s = context.known.now_s
     today_s = now_s // DAY_S * DAY_S
-    latest: dict[str, Price | None] = {}
     native: dict[str, _Sums] = {}
     usd = _Usd()
     for hour in hours:
         sums = native.setdefault(hour.currency, _Sums())
-        price = hour.price
-        if price is None and hour.hour_s + HOUR_S > now_s:
-            if hour.currency not in latest:
-                latest[hour.currency] = unit_price(hour.currency, context.known.price_at(hour.currency, now_s), now_s)
-            price = latest[hour.currency]
-        elif price is None and (hour.currency == "USD" or hour.currency in TESTNET):
-            price = unit_price(hour.currency, None, now_s)
-        value = None if price is None else DECIMALS.multiply(hour.amount, price.usd_per_unit)
+        value = context.known.usd(hour)
         if value is None:
             usd.unpriced.add(hour.hour_s)
             if hour.currency not in NO_MONEY:
@@ -226,7 +223,15 @@ def _sum_up(context: _Context, hours: Iterable[EarnedHour]) -> tuple[dict[str, _
         _add(sums, usd, hour, value, today_s, now_s)
     usd.hours_24h -= usd.unpriced
     usd.hours_30d -= usd.unpriced
+    usd.today = _telling(usd.today, usd.unpriced, today_s)
+    usd.last_24h = _telling(usd.last_24h, usd.unpriced, now_s - DAY_S)
+    usd.last_30d = _telling(usd.last_30d, usd.unpriced, 0)
     return native, usd
+
+
+def _telling(total: Decimal | None, unpriced: Iterable[int], from_s: int) -> Decimal | None:
+    """The total, but None for a zero beside hours whose earnings have no price: it would pass for nothing earned."""
+    return total if total or not any(hour_s >= from_s for hour_s in unpriced) else None
 
 
 def _add(sums: _Sums, usd: _Usd, hour: EarnedHour, value: Decimal | None, today_s: int, now_s: int) -> None:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from . import __version__
+from .backoff import Backoff
 from .booking import book, known_zeros
 from .errors import FailureKind
 from .settled import add_settled
@@ -95,8 +96,7 @@ class Store:
                 for resource, limit in snapshot.limits.items()
             },
         )
-        if snapshot.usage:
-            self._add_usage(snapshot, learned_s)
+        self._add_usage(snapshot, learned_s)
         add_settled(self.connection, snapshot, learned_s)
         booked = book(self.connection, self.run_id, snapshot, learned_s)
         if snapshot.complete_since_s is not None:
@@ -147,12 +147,21 @@ class Store:
             [(p.currency, p.observed_s, decimal_text(p.usd_per_unit), p.source, learned_s) for p in prices],
         )
 
-    def set_backoff(self, source: str, not_before_s: int, backoff_s: int) -> None:
-        """Leave a price source alone until ``not_before_s``; 0 lifts it."""
+    def add_price_jumps(self, jumps: Iterable[Price], learned_s: int) -> None:
+        """Remember prices that nobody confirmed yet; they value nothing."""
+        self.connection.executemany(
+            "INSERT INTO price_jumps VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            [(p.currency, p.observed_s, decimal_text(p.usd_per_unit), p.source, learned_s) for p in jumps],
+        )
+
+    def set_backoff(self, subject: str, backoff: Backoff | None) -> None:
+        """Leave a source, or a node, alone; None lifts it."""
+        if backoff is None:
+            self.connection.execute("DELETE FROM backoffs WHERE subject = ?", (subject,))
+            return
         self.connection.execute(
-            "INSERT INTO price_sources VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET "
-            "not_before_s = excluded.not_before_s, backoff_s = excluded.backoff_s",
-            (source, not_before_s, backoff_s),
+            "INSERT OR REPLACE INTO backoffs VALUES (?, ?, ?, ?, ?, ?)",
+            (subject, backoff.since_s, backoff.until_s, backoff.kind, backoff.message, backoff.fingerprint),
         )
 
     def value_hours(self, valued: Iterable[tuple[str, int, Price]], learned_s: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 
@@ -19,3 +20,17 @@ def parse_rfc3339(text: str) -> int:
     """Epoch seconds of an RFC 3339 instant, fractions cut off; without a zone it is UTC. Raises ``ValueError``."""
     instant = datetime.fromisoformat(text)
     return int((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp())
+
+
+def retry_after_s(headers: Mapping[str, str]) -> int | None:
+    """Seconds that an answer's ``Retry-After`` asks for, a number or a date after its own; None where it does not."""
+    from email.utils import parsedate_to_datetime
+
+    text = headers.get("retry-after", "")
+    try:
+        if text.isascii() and text.isdigit():
+            return int(text)
+        wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
+        return max(int(wait.total_seconds()), 0)
+    except (ValueError, TypeError):
+        return None

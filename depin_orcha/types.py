@@ -104,7 +104,8 @@ class EarningsSample:
     (``2026-11``, an activity id, ``""`` for a lifetime counter); ``external_id`` names the series
     (a satellite, an activity, an invoice). ``keeps_peak``: a fall is only a late or wobbling reading, so growth counts
     again once the old peak is passed; without it a fall is the new baseline. ``baseline`` is what the next growth
-    counts from, as stored; None is the amount itself. ``stepped``: the part of the amount that moves only now and then,
+    counts from, as stored; None is the amount itself. ``began_s``: when the period began, where its name does not tell;
+    what was not read then is history. ``stepped``: the part of the amount that moves only now and then,
     for all the time since it last moved, at ``stepped_s`` as stored; None where nothing does.
     """
 
@@ -120,6 +121,7 @@ class EarningsSample:
     baseline: Decimal | None = None
     stepped: Decimal | None = None
     stepped_s: int | None = None
+    began_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

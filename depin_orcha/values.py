@@ -12,8 +12,8 @@ TESTNET = frozenset({"tGLM"})
 NO_MONEY = frozenset({"POINTS"})
 """What is counted, but is not money unless the owner says what it is worth."""
 
-UNPRICED = frozenset({"POINTS"})
-"""What no market prices: it stays what it is."""
+OWNERS_WORD = ("manual", "usd_per_point")
+"""Sources of prices that the owner states."""
 
 SHOWN_S = DAY_S
 """Beyond this age a price is no price."""

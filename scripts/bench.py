@@ -1,6 +1,7 @@
 """How long commands take beside programs that do nothing, how fast the store is, how much memory the chain needs.
 
-Everything is measured in this one run, in turns, so that ratios hold on a busy machine too. Nothing fails here.
+``bench.py nodes200`` measures only the collection of many nodes. Everything is measured in this one run, in turns, so
+that ratios hold on a busy machine too. Nothing fails here.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from depin_orcha.config import load
 from depin_orcha.cycle import Job, recorded
 from depin_orcha.demo import SimulatedOperator
 from depin_orcha.store import Store
+from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import (
     DAY_S,
     HOUR_S,
@@ -52,26 +54,57 @@ def status(db: str, json: Annotated[bool, typer.Option("--json")] = False):
     typer.echo(sqlite3.connect(db).execute("SELECT count(*) FROM nodes").fetchone()[0])
 app(prog_name="bare")
 """
+NODES = 200
+NODES_NOW_S = 1_795_377_660
+"""2026-11-22T20:01:00Z, when the samples were recorded."""
+BARE_REQUESTS = """
+import json, sys
+from concurrent.futures import ThreadPoolExecutor
+import httpx
+nodes = {}
+for one in json.load(open(sys.argv[1])):
+    nodes.setdefault(one["url"].split("/")[3], []).append(one)
+def ask(requests):
+    for one in requests:
+        with client.stream(**one) as response:
+            next(response.iter_bytes(), b"") if "content-length" not in response.headers else response.read()
+with httpx.Client(trust_env=False) as client, ThreadPoolExecutor(16) as pool:
+    list(pool.map(ask, nodes.values()))
+"""
 PYTHON = sys.executable
 ORCHA = [PYTHON, "-m", "depin_orcha"]
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a command took; seconds on the clock, and of all processors."""
+
+    seconds: float
+    cpu_s: float
+    peak_bytes: int
+
+
 def main() -> None:
     """Print the measurements as one table."""
-    sys.stderr.write(f"collecting {DAYS} simulated days first; this takes about a minute\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        now_s = int(time.time())
-        with SimulatedOperator(now_s - DAYS * DAY_S) as operator:
-            places = _backfilled(operator, folder, now_s)
-            rows = _start_up(folder, places) + _chains(folder, operator.config_toml(), places)
-        rows.append(("rows into the store, one snapshot a transaction", f"{_store_rate(folder):,.0f} rows/s"))
+        rows = [] if sys.argv[1:] == ["nodes200"] else _one_operator(folder)
+        rows += _many_nodes(folder / "many")
     table = Table("measured")
     for heading in ("median", "× python", "× bare Typer"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(*row)
     Console(width=100).print(table)
+
+
+def _one_operator(folder: Path) -> list[tuple[str, ...]]:
+    sys.stderr.write(f"collecting {DAYS} simulated days first; this takes about a minute\n")
+    now_s = int(time.time())
+    with SimulatedOperator(now_s - DAYS * DAY_S) as operator:
+        places = _backfilled(operator, folder, now_s)
+        rows = _start_up(folder, places) + _chains(folder, operator.config_toml(), places)
+    return [*rows, ("rows into the store, one snapshot a transaction", f"{_store_rate(folder):,.0f} rows/s")]
 
 
 def _backfilled(operator: SimulatedOperator, folder: Path, now_s: int) -> list[str]:
@@ -104,7 +137,7 @@ def _start_up(folder: Path, places: list[str]) -> list[tuple[str, ...]]:
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for _ in range(ROUNDS):
         for name, argv in commands.items():
-            seconds[name].append(_run(argv)[0])
+            seconds[name].append(_run(argv).seconds)
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     nothing, bare_help, own_help, bare_status, own_status = median.values()
     like = {own_help: f"{own_help / bare_help:.2f}", own_status: f"{own_status / bare_status:.2f}"}
@@ -125,15 +158,55 @@ def _chains(folder: Path, config: str, places: list[str]) -> list[tuple[str, ...
     rows: list[tuple[str, ...]] = []
     for count, options in ((4, places), (8, ["--config", str(eight), *places[2:]])):
         runs = [_run([*ORCHA, "run", "--json", *options]) for _ in range(CHAIN_ROUNDS)]
-        seconds = statistics.median(taken for taken, _ in runs)
-        peak = max(peak_bytes for _, peak_bytes in runs)
+        seconds = statistics.median(taken.seconds for taken in runs)
+        peak = max(taken.peak_bytes for taken in runs)
         rows.append((f"run: collect to apply, {count} nodes", f"{seconds:.2f} s"))
         rows.append((f"  peak memory, {count} nodes", f"{peak / 1e6:.0f} MB"))
     return rows
 
 
-def _run(argv: list[str]) -> tuple[float, int]:
-    """Seconds and peak memory in bytes of a command that succeeds."""
+def _many_nodes(folder: Path) -> list[tuple[str, ...]]:
+    """One collect of many nodes, beside a program that only makes the same requests; a reading each quarter hour."""
+    folder.mkdir()
+    places = ["--config", str(folder / "config.toml"), "--db", str(folder / "orcha.db")]
+    bare = folder / "bare.py"
+    bare.write_text(BARE_REQUESTS, encoding="utf-8")
+    with subprocess.Popen(
+        [PYTHON, str(Path(__file__).with_name("bench_server.py")), str(folder), str(NODES)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdout.readline()
+        collects: list[Taken] = []
+        bares: list[Taken] = []
+        for number in range(1 + CHAIN_ROUNDS):
+            collects.append(_run([*ORCHA, "collect", "--json", *places, "--now", rfc3339(NODES_NOW_S + number * 900)]))
+            print(file=server.stdin, flush=True)
+            count = int(server.stdout.readline())
+            bares.append(_run([PYTHON, str(bare), str(folder / "requests.json")]))
+            print(file=server.stdin, flush=True)
+            server.stdout.readline()
+        server.stdin.close()
+    first, again = collects[0], _median(collects[1:])
+    alone = _median(bares[1:])
+    return [
+        (f"first collect of {NODES} nodes", f"{first.seconds:.2f} s"),
+        (f"collect of {NODES} nodes, {count} requests", f"{again.seconds:.2f} s"),
+        ("  processor time for each node", f"{again.cpu_s / NODES * 1000:.1f} ms"),
+        ("  peak memory", f"{again.peak_bytes / 1e6:.0f} MB"),
+        ("the same requests by bare httpx", f"{alone.seconds:.2f} s"),
+        ("  processor time for each node", f"{alone.cpu_s / NODES * 1000:.1f} ms"),
+        ("  collect in processor time of it", f"{again.cpu_s / alone.cpu_s:.2f} x"),
+    ]
+
+
+def _median(runs: list[Taken]) -> Taken:
+    return sorted(runs, key=lambda taken: taken.cpu_s)[len(runs) // 2]
+
+
+def _run(argv: list[str]) -> Taken:
+    """What a command takes that succeeds."""
     started = time.perf_counter()
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -143,7 +216,7 @@ def _run(argv: list[str]) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in (0, 3):
         sys.exit(f"{' '.join(argv)} ended with {process.returncode}: {complaint.decode()}")
-    return taken, usage.ru_maxrss * 1024
+    return Taken(taken, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def _store_rate(folder: Path) -> float:

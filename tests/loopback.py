@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import socket
 import sys
 import threading
@@ -61,6 +62,8 @@ Respond = Callable[[Request], Answer]
 
 class _Server(ThreadingHTTPServer):
     """One that says nothing of a client that hung up: by then another test is running, which owns stderr."""
+
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), ConnectionError):
@@ -127,9 +130,12 @@ class Loopback:
 
 
 class Wire:
-    """A server below HTTP: to each connection it sends the bytes of ``script``, waits its seconds, and hangs up."""
+    """A server below HTTP: to each request it sends the bytes of ``script``, waits its seconds, and hangs up.
 
-    def __init__(self, *script: bytes | float) -> None:
+    What a function in the script makes of the request is sent too.
+    """
+
+    def __init__(self, *script: bytes | float | Callable[[bytes], bytes]) -> None:
         self._script = script
         self._closing = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -153,15 +159,28 @@ class Wire:
 
     def _play(self, connection: socket.socket) -> None:
         with connection:
-            connection.recv(65536)
+            heard = _whole_request(connection)
             for step in self._script:
-                if isinstance(step, bytes):
-                    try:
-                        connection.sendall(step)
-                    except OSError:
+                if isinstance(step, int | float):
+                    if self._closing.wait(step):
                         return
-                elif self._closing.wait(step):
+                    continue
+                try:
+                    connection.sendall(step if isinstance(step, bytes) else step(heard))
+                except OSError:
                     return
+
+
+def _whole_request(connection: socket.socket) -> bytes:
+    """Header and body: what is left unread when a server hangs up resets the connection."""
+    heard = b""
+    while more := connection.recv(65536):
+        heard += more
+        head, ended, body = heard.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        if ended and len(body) >= int(length[1] if length else 0):
+            break
+    return heard
 
 
 def sample(folder: Path) -> Respond:

@@ -10,17 +10,27 @@ GET_SPONSORSHIPS_AND_EARNINGS = "0x2ebd89d1"
 
 
 def answer(chain: dict[str, Any], body: bytes) -> bytes:
-    """The JSON-RPC answer to one ``eth_call``.
+    """The JSON-RPC answer to one ``eth_call`` or ``eth_getBalance``.
 
-    ``chain`` holds the address of the ``operator`` and, per number of a block, ``earnings_wei`` by sponsorship and
-    ``limit_wei``; a block that is not there was forgotten.
+    ``chain`` holds the address of the ``operator``, ``gas_wei`` by wallet and, per number of a block, ``earnings_wei``
+    by sponsorship and ``limit_wei``; a block that is not there was forgotten.
     """
     asked = json.loads(body)
     assert asked["jsonrpc"] == "2.0"
-    call, tag = asked["params"]
+    return json.dumps(
+        {"jsonrpc": "2.0", "id": asked["id"], **_outcome(chain, asked["method"], asked["params"])}
+    ).encode()
+
+
+def _outcome(chain: dict[str, Any], method: str, params: Any) -> dict[str, Any]:
+    if method == "eth_getBalance":
+        wallet, tag = params
+        assert tag == "latest"
+        return {"result": hex(int(chain.get("gas_wei", {}).get(wallet, 0)))}
+    call, tag = params
     state = chain["blocks"].get(str(int(tag, 16)))
-    if asked["method"] != "eth_call":
-        outcome: dict[str, Any] = {"error": {"code": -32601, "message": f"the method {asked['method']} does not exist"}}
+    if method != "eth_call":
+        outcome: dict[str, Any] = {"error": {"code": -32601, "message": f"the method {method} does not exist"}}
     elif state is None:
         outcome = {"error": {"code": -32000, "message": "missing trie node (path ) state is not available"}}
     elif call["to"].lower() != chain["operator"]:
@@ -29,7 +39,7 @@ def answer(chain: dict[str, Any], body: bytes) -> bytes:
         outcome = {"error": {"code": 3, "message": "execution reverted", "data": "0x"}}
     else:
         outcome = {"result": encoded(state["earnings_wei"], state["limit_wei"])}
-    return json.dumps({"jsonrpc": "2.0", "id": asked["id"], **outcome}).encode()
+    return outcome
 
 
 def encoded(earnings_wei: dict[str, str], limit_wei: str) -> str:

@@ -21,12 +21,14 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
+from loopback import Request, _names
 
 from depin_orcha.adapters import NodeOptions, adapter_class
 from depin_orcha.net import HttpClient
@@ -80,6 +82,13 @@ class Case:
         since = self.meta.get("since")
         with HttpClient(deadline_s, transport=transport) as http:
             return adapter("node_1", options).collect(http, self.now_s, since and int(since.timestamp()))
+
+    def opened(self, requests: Iterable[Request]) -> set[Path]:
+        """The files that answered these requests."""
+        routes = tomllib.loads((self.folder / "routes.toml").read_text())
+        used = [next((routes[name] for name in _names(one) if name in routes), {}) for one in requests]
+        named = {route[key] for route in used for key in ("file", "schema") if key in route}
+        return {(self.folder / name).resolve() for name in named}
 
 
 def cases() -> list[Case]:

@@ -14,11 +14,15 @@ from typing import Any, Self
 from loopback import Answer, Loopback, Request
 
 TOKEN = "HEADER.PAYLOAD.SIGNATURE"
+IDENTITY = "0x0000000000000000000000000000000000000001"
 DEFAULTS = {"shaper": {"enabled": False, "bandwidth": 6250}, "active-services": "scraping,dvpn"}
 
 
 class Tequilapi:
-    """Serves inside its context; ``in_force`` is what the shaper really does: its limit in KBytes/s, or None."""
+    """Serves inside its context; ``in_force`` is what the shaper really does: its limit in KBytes/s, or None.
+
+    ``earned_wei`` is the lifetime total of its only identity.
+    """
 
     def __init__(self, *, userspace: bool = False, version: str = "1.38.3", password: str | None = None) -> None:
         self.version = version
@@ -26,6 +30,8 @@ class Tequilapi:
         self.defaults: dict[str, Any] = copy.deepcopy(DEFAULTS) | {"userspace": userspace}
         self.user: dict[str, Any] = {}
         self.flags: dict[str, Any] = {}
+        self.services = {"dvpn": "Running", "scraping": "Running"}
+        self.earned_wei = 0
         self.can_save = True
         self.in_force: int | None = None
         self.server = Loopback(self._answer)
@@ -53,6 +59,11 @@ class Tequilapi:
         """What was asked to be changed, in order."""
         return [json.loads(one.body)["data"] for one in self.server.requests if one.path == "/config/user"]
 
+    def shape(self, kbytes_per_s: int | None) -> None:
+        """Set the shaper as its owner would, by hand and with a restart."""
+        self.user["shaper"] = {"enabled": kbytes_per_s is not None, "bandwidth": kbytes_per_s or 6250}
+        self.apply_limits()
+
     def apply_limits(self) -> None:
         shaper = self.config["shaper"]
         self.in_force = shaper["bandwidth"] if shaper["enabled"] else None
@@ -72,6 +83,18 @@ class Tequilapi:
             return _json({"data": self.config})
         if (request.method, request.path) == ("POST", "/config/user"):
             return self._set(request.body)
+        return self._earnings(request.path)
+
+    def _earnings(self, path: str) -> Answer:
+        """What tells of earnings; the network's own view of the node is not to be had."""
+        if path == "/identities":
+            return _json({"identities": [{"id": IDENTITY}]})
+        if path == f"/identities/{IDENTITY}":
+            total, nothing = ({"wei": str(wei), "ether": "", "human": ""} for wei in (self.earned_wei, 0))
+            earned = {"earnings_total_tokens": total, "earnings_tokens": nothing, "balance_tokens": nothing}
+            return _json({"id": IDENTITY, "registration_status": "Registered"} | earned)
+        if path == "/services":
+            return _json([{"type": name, "status": state} for name, state in self.services.items()])
         return _error(404, "not_found")
 
     def _set(self, body: bytes) -> Answer:

@@ -51,8 +51,9 @@ class Actuator:
     def read(self, target: Target, reader: Reader) -> Shaped:
         """The target's shaper and version, by GET."""
         url: str | None = getattr(target.options, "url", None)
-        if url is None:
-            raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no url", "set it to the node's TequilAPI")
+        if url is None or "@" in url:  # it becomes part of the action, which is stored and shown
+            hint = "set url to its TequilAPI; to log in to a Node UI there are username and password_file"
+            raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no url without user and password", hint)
         try:
             version = str(reader.ask(url, "/healthcheck")["version"])
         except (KeyError, TypeError) as error:
@@ -116,14 +117,19 @@ def _shaper(url: str, reader: Reader) -> Shaper:
         raise ActuatorError(error.kind, error.message, error.hint) from error
 
 
-def _refuse_old(node: str, version: str) -> None:
+def refusal(version: str) -> str | None:
+    """Why a node of this version is not shaped; None where it keeps the limit that it is given."""
     found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
-    if found is None or tuple(int(part) for part in found.groups()) < OLDEST_VERSION:
-        raise ActuatorError(
-            FailureKind.UNSUPPORTED,
-            f"{node} is not shaped: version {version} may set another limit than it is given",
-            f"update the node to {'.'.join(map(str, OLDEST_VERSION))} or later",
-        )
+    if found is not None and tuple(int(part) for part in found.groups()) >= OLDEST_VERSION:
+        return None
+    return f"version {version} may set another limit than it is given"
+
+
+def _refuse_old(node: str, version: str) -> None:
+    reason = refusal(version)
+    if reason is not None:
+        hint = f"update the node to {'.'.join(map(str, OLDEST_VERSION))} or later"
+        raise ActuatorError(FailureKind.UNSUPPORTED, f"{node} is not shaped: {reason}", hint)
 
 
 def _action(target: Target, observed: Shaped, after: Mapping[str, Any], why: str) -> Action:

@@ -18,20 +18,22 @@ from typing import Any, cast
 from depin_orcha.adapters import HttpReader
 from depin_orcha.adapters._read import Fields, objects
 from depin_orcha.errors import AdapterError, FailureKind
-from depin_orcha.timefmt import parse_rfc3339, rfc3339
-from depin_orcha.types import DAY_S, EarningsSample, SampleKind, decimal_text
+from depin_orcha.timefmt import parse_rfc3339, retry_after_s, rfc3339
+from depin_orcha.types import DAY_S, HOUR_S, EarningsSample, SampleKind, decimal_text
 
 OLDER_URL = "https://api.getgrass.io"
 TOKEN_WARNING_S = 14 * DAY_S
+_BLOCKED_S = 6 * HOUR_S
+_RATE_LIMIT_S = 30
+"""Where it does not say how long to wait."""
 
 _EPOCHS = "/epochEarnings"
 _DEVICES = "/activeDevices"
 _ACCOUNT = "/retrieveUser"
 _EPOCHS_BACK = 12
 _NO_POINTS = "User epoch earning not found"
-_CREDENTIALS = re.compile(r"unauthori[sz]ed|forbidden|token|jwt|expired|credential", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"unauthori[sz]ed|forbidden|(?<!unexpected )token|jwt|expired|credential", re.IGNORECASE)
 _PASSING = re.compile(r"time[d ]*-?out|try again|unavailable|overload|too many|rate limit|internal", re.IGNORECASE)
-_LONGEST_TEXT = 200
 RENEW = "log in with a browser and copy accessToken from the dashboard's local storage to the file in token_file again"
 _OTHER_URL = f"has its address changed? An older one is {OLDER_URL}"
 _THEIR_TROUBLE = "the network is in trouble itself; the next run asks again"
@@ -49,10 +51,11 @@ class Epoch:
     end_s: int | None
     modified_s: int | None
 
-    def sample(self, otherwise_s: int, now_s: int) -> EarningsSample:
-        """Its counter, as of the moment it was counted, else as of ``otherwise_s``."""
-        observed_s = min(otherwise_s if self.modified_s is None else self.modified_s, now_s)
-        return EarningsSample(observed_s, self.points, "POINTS", SampleKind.COUNTER, period=self.name)
+    def sample(self, now_s: int) -> EarningsSample:
+        """Its counter, as of the moment it was counted, where that is told, else as of now."""
+        observed_s = now_s if self.modified_s is None else min(self.modified_s, now_s)
+        kind = SampleKind.COUNTER
+        return EarningsSample(observed_s, self.points, "POINTS", kind, period=self.name, began_s=self.start_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +122,28 @@ class Dashboard:
                 self._url + path,
                 headers={"Authorization": self._token},
                 params=params,
-                accept=(400, 404, 500),
+                accept=(400, 404, 429, 500),
             )
         except AdapterError as error:
-            raise AdapterError(error.kind, error.message, _hint(error)) from error
+            raise AdapterError(
+                error.kind,
+                error.message,
+                _hint(error),
+                retry_after_s=_BLOCKED_S if error.kind is FailureKind.BLOCKED else None,
+                until_renewed=error.kind is FailureKind.AUTH,
+            ) from error
+        if reply.status == 429:
+            asked_s = retry_after_s(reply.headers)
+            wait_s = _RATE_LIMIT_S if asked_s is None else min(asked_s, DAY_S)
+            message = f"{reply.url} answered 429: it is asked too often"
+            raise AdapterError(FailureKind.TRANSIENT, message, "leave it alone until then", retry_after_s=wait_s)
         complaint = _complaint(reply)
         if complaint.startswith(_NO_POINTS):
             return None
         if reply.status == 500:
             raise AdapterError(FailureKind.TRANSIENT, f"{reply.url} answered 500", _THEIR_TROUBLE)
         if complaint:
-            raise _refusal(reply.url, complaint, self._token)
+            raise _refusal(reply, complaint)
         if reply.status != 200:
             raise AdapterError(FailureKind.SHAPE, f"{reply.url} answered {reply.status}", _OTHER_URL)
         data = _inner(_inner(reply.json(), path, "", "result"), path, "result")
@@ -155,11 +169,12 @@ def _complaint(reply: Any) -> str:
     return message if isinstance(message, str) else ""
 
 
-def _refusal(url: str, complaint: str, token: str) -> AdapterError:
+def _refusal(reply: Any, complaint: str) -> AdapterError:
     """The failure that an error inside a good answer stands for."""
+    url = reply.url
     if _CREDENTIALS.search(complaint):
-        return AdapterError(FailureKind.AUTH, f"{url} refused the token", RENEW)
-    said = "".join(letter for letter in complaint.replace(token, "...") if letter.isprintable())[:_LONGEST_TEXT]
+        return AdapterError(FailureKind.AUTH, f"{url} refused the token", RENEW, until_renewed=True)
+    said = reply.quoted(complaint)
     if _PASSING.search(complaint):
         return AdapterError(FailureKind.TRANSIENT, f"{url} answered an error: {said}", _THEIR_TROUBLE)
     return AdapterError(FailureKind.SHAPE, f"{url} answered an error: {said}", _OTHER_URL)

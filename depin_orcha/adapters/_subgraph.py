@@ -28,9 +28,10 @@ query Operator($operator: ID!, $since: BigInt!) {
   network(id: "network-entity-id") { protocolFeeFraction maxAllowedEarningsFraction }
   operator(id: $operator) {
     operatorsCutFraction operatorTokenTotalSupplyWei valueWithoutEarnings cumulativeEarningsWei
-    latestHeartbeatTimestamp
+    latestHeartbeatTimestamp nodes dataTokenBalanceWei
     delegations(where: { isSelfDelegation: true }) { operatorTokenBalanceWei }
     flagsTargeted(where: { result_in: ["waiting", "voting"] }) { targetStakeAtRiskWei }
+    queueEntries(first: 1000) { date }
     slashingEvents(first: 1000, where: { date_gte: $since }) { date amount }
     stakes(first: 1000) {
       amountWei lockedWei earningsWei updateTimestamp
@@ -44,8 +45,6 @@ query Operator($operator: ID!, $since: BigInt!) {
 """
 
 _SUBGRAPH = "the subgraph"
-_LONGEST_TEXT = 200
-_KEY_LENGTH = 16
 _PASSING = re.compile(
     r"no indexers|bad indexers|internal error|indexing_error|time[d ]*-?out|unavailable|too many|rate limit|overload",
     re.IGNORECASE,
@@ -111,6 +110,12 @@ class OperatorState:
     collected_wei: int
     """Everything ever collected, after the protocol's fee."""
     heartbeat_s: int | None
+    nodes: Sequence[str]
+    """Addresses of the wallets that its nodes send transactions from."""
+    unstaked_wei: int
+    """What lies in the contract and earns nothing."""
+    queued_s: Sequence[int]
+    """Since when each delegator who leaves has waited for the money."""
     at_risk_wei: Sequence[int]
     """Stake at risk by each open flag."""
     slashings: Sequence[Slashing]
@@ -143,7 +148,7 @@ def read_operator(http: HttpReader, url: str, key: SecretStr | None, operator: s
     if errors := answer.optional("errors", answer.objects):
         text = errors[0].text("message")
         kind, hint = _refusal(text)
-        raise AdapterError(kind, f"{_SUBGRAPH} answered: {without_secrets(text, url, key)}", hint)
+        raise AdapterError(kind, f"{_SUBGRAPH} answered: {reply.quoted(text)}", hint)
     data = answer.object("data")
     if data.nullable("operator", data.object) is None:
         raise AdapterError(
@@ -152,14 +157,6 @@ def read_operator(http: HttpReader, url: str, key: SecretStr | None, operator: s
             "operator has to be the address of the Operator contract, and subgraph_url the one of its chain",
         )
     return _state(data)
-
-
-def without_secrets(text: str, url: str, key: SecretStr | None = None) -> str:
-    """A stranger's message on one line, cut short, without the key and what may be a key in the url."""
-    words = [part for part in re.split(r"[/?&=#]", url.partition("://")[2]) if len(part) >= _KEY_LENGTH]
-    for secret in [*words, key.get_secret_value() if key else ""]:
-        text = text.replace(secret, "...") if secret else text
-    return " ".join(text.split())[:_LONGEST_TEXT]
 
 
 def _refusal(text: str) -> tuple[FailureKind, str]:
@@ -189,6 +186,9 @@ def _state(data: Fields) -> OperatorState:
         value_wei=operator.integer("valueWithoutEarnings"),
         collected_wei=operator.integer("cumulativeEarningsWei"),
         heartbeat_s=operator.nullable("latestHeartbeatTimestamp", operator.integer),
+        nodes=[_address(one) for one in operator.texts("nodes")],
+        unstaked_wei=operator.integer("dataTokenBalanceWei"),
+        queued_s=[entry.integer("date") for entry in operator.objects("queueEntries", nullable=False)],
         at_risk_wei=[
             flag.integer("targetStakeAtRiskWei") for flag in operator.objects("flagsTargeted", nullable=False)
         ],
@@ -198,6 +198,12 @@ def _state(data: Fields) -> OperatorState:
         ],
         stakes=[_stake(stake) for stake in operator.objects("stakes", nullable=False)],
     )
+
+
+def _address(text: str) -> str:
+    if re.fullmatch("0x[0-9a-fA-F]{40}", text) is None:
+        raise AdapterError(FailureKind.SHAPE, f"{_SUBGRAPH}: a node is no address", "is it the Streamr network's?")
+    return text
 
 
 def _stake(stake: Fields) -> Stake:

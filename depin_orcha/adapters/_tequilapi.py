@@ -109,7 +109,7 @@ class Node:
         )
 
     def payouts(self, identity: str) -> list[Payout]:
-        """The settlements of an identity, over all pages of the history; their amounts are what arrived, after fees."""
+        """What settlements brought an identity, over all pages of the history; the amounts are after fees."""
         endpoint = "/transactor/settle/history"
         items: list[Fields] = []
         page, pages = 0, 1
@@ -129,7 +129,7 @@ class Node:
                 fee=_from_wei(one.number("fees")),
             )
             for one in items
-            if one.text("provider_id").lower() == identity.lower()
+            if one.text("provider_id").lower() == identity.lower() and _is_payout(one)
         ]
 
     def sessions(self, now_s: int) -> Sessions:
@@ -148,6 +148,12 @@ class Node:
             received_bytes=int(day.number("sum_bytes_received")),
         )
 
+    def paid_ever(self) -> Decimal:
+        """What all its sessions were paid, as its own database knows them."""
+        endpoint = "/sessions/stats-aggregated"
+        answer = Fields(self._get(endpoint, {"direction": "Provided"}), endpoint)
+        return _from_wei(answer.object("stats").number("sum_tokens"))
+
     def services(self) -> dict[str, str]:
         """The state of each service, by type."""
         answer = objects(self._get("/services", {"include_all": "true"}), "/services")
@@ -156,6 +162,11 @@ class Node:
     def shaper(self) -> Shaper:
         """Its bandwidth limit."""
         return Shaper.of(self._get("/config"))
+
+    def location(self) -> dict[str, str]:
+        """The country and the kind of its address, for which consumers choose it; the address itself is not kept."""
+        answer = self._remote("/location")
+        return {name: answer.text(name) for name in ("country", "ip_type")}
 
     def network(self, warnings: list[str]) -> dict[str, Any]:
         """How the network sees the node, which it asks elsewhere itself: what cannot be had is None, with a warning."""
@@ -182,6 +193,11 @@ class Node:
     def _get(self, endpoint: str, params: Mapping[str, str] | None = None, timeout_s: float | None = None) -> Any:
         url = self._url + endpoint
         return self._http.request("GET", url, headers=self._headers, params=params, timeout_s=timeout_s).json()
+
+
+def _is_payout(entry: Fields) -> bool:
+    """A settlement that failed has no amount, and a withdrawal sends on what a settlement has already brought."""
+    return entry.nullable("amount", entry.number) is not None and not entry.optional("is_withdrawal", entry.flag)
 
 
 def _myst(tokens: Fields) -> Decimal:

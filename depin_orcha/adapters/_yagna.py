@@ -5,6 +5,7 @@ Interfaces: yagna's payment, market and activity APIs; the model crate ya-client
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,14 +26,16 @@ _SMALL_PAGE = 100
 _OFFERS = "/market-api/v1/offers"
 _PAYING_PLATFORMS = ("erc20-polygon-glm", "erc20-mainnet-glm")
 _VOID = ("REJECTED", "CANCELLED", "FAILED")
-_GOOD_EVENTS = ("ReceivedEvent", "AcceptedEvent", "SettledEvent")
+_DULL_EVENTS = ("ReceivedEvent", "SettledEvent")
+_GOOD_EVENTS = (*_DULL_EVENTS, "AcceptedEvent")
 _HEALTHCHECK_S = 20.0
 """The daemon makes three checks of up to 5 s each."""
+_AGENT_POLLS = re.compile(rb"^activity_provider_events_query (\d{1,18})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A live offer: what can be hired, and for how much GLM per thread-second, per second and per start."""
+    """What can be hired, and for how much GLM per thread-second, per second and per start; ``test_money`` is no GLM."""
 
     runtime: str
     threads: int
@@ -41,6 +44,16 @@ class Offer:
     glm_per_cpu_s: float
     glm_per_s: float
     glm_start: float
+    test_money: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """An agreement that binds the provider to what it offered then, whatever it offers now."""
+
+    id: str
+    requestor: str
+    offer: Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,17 @@ class AgreementTotal:
     paid: Decimal
 
 
+@dataclass(frozen=True, slots=True)
+class _ActivityTotal:
+    """What an activity has cost so far, and since when the daemon knows it, if it says so."""
+
+    created_s: int | None
+    due: Decimal
+
+
+_UNHEARD_OF = _ActivityTotal(None, Decimal(0))
+
+
 class Daemon:
     """One daemon, asked with one application key, which shows the documents of one identity."""
 
@@ -128,20 +152,25 @@ class Daemon:
     def spoiled_notes(self, after_s: int) -> list[Note]:
         """The debit notes, however old, to which something bad has happened after an instant."""
         endpoint = "/payment-api/v1/debitNotes/"
-        notes = [self._fields(endpoint + note_id) for note_id in sorted(self._spoiled("debitNote", after_s))]
+        spoiled = self._with_events("debitNote", after_s, but=_GOOD_EVENTS)
+        notes = [self._fields(endpoint + note_id) for note_id in sorted(spoiled)]
         return [_note(note) for note in notes if self._is_ours(note)]
 
-    def spoiled_invoices(self, after_s: int) -> set[str]:
-        """Ids of the invoices, however old, to which something bad has happened after an instant."""
-        return self._spoiled("invoice", after_s)
+    def answered_invoices(self, after_s: int) -> set[str]:
+        """Ids of the invoices, however old, that were accepted or taken back after an instant."""
+        return self._with_events("invoice", after_s, but=_DULL_EVENTS)
 
     def started_s(self, agreement: str, activity: str, before_s: int) -> int | None:
         """When an activity's agreement was approved, else when the activity was first heard of; None if not before."""
         approved_s = self._approved_s.get(agreement)
         if approved_s is not None and approved_s < before_s:
             return approved_s
-        heard_of_s = self._heard_of_s.get(activity)
+        heard_of_s = self._heard_of.get(activity, _UNHEARD_OF).created_s
         return heard_of_s if heard_of_s is not None and heard_of_s < before_s else None
+
+    def due(self, activity: str) -> Decimal:
+        """What the notes of an activity came to, even if the daemon has deleted them; 0 before 0.17."""
+        return self._heard_of.get(activity, _UNHEARD_OF).due
 
     def totals(self) -> list[AgreementTotal] | None:
         """What each agreement of this provider has brought; None before 0.17, which does not sum up."""
@@ -177,20 +206,26 @@ class Daemon:
             if payment.text("payeeId").lower() == self.identity.lower()
         ]
 
-    def running_agreements(self, now_s: int) -> list[str]:
+    def running_agreements(self, now_s: int) -> list[Agreement]:
         """Agreements that bind the provider: approved, and not past the end of the requestor's task."""
         endpoint = "/market-api/v1/agreements"
-        running: list[str] = []
-        for agreement in self._objects(endpoint, {"state": "Approved"}):
-            if agreement.text("role") != "Provider":
+        running: list[Agreement] = []
+        for listed in self._objects(endpoint, {"state": "Approved"}):
+            if listed.text("role") != "Provider":
                 continue
-            reply = self._get(f"{endpoint}/{agreement.text('id')}", accept=(404,))
+            reply = self._get(f"{endpoint}/{listed.text('id')}", accept=(404,))
             if reply.status == 404:
                 continue
-            demand = Fields(reply.json(), f"{endpoint}/{{id}}").object("demand").object("properties")
-            expires_ms = demand.optional("golem.srv.comp.expiration", demand.number)
+            agreement = Fields(reply.json(), f"{endpoint}/{{id}}")
+            demand = agreement.object("demand")
+            wanted = demand.object("properties")
+            expires_ms = wanted.optional("golem.srv.comp.expiration", wanted.number)
             if expires_ms is None or expires_ms > now_s * 1000:
-                running.append(agreement.text("id"))
+                offer = _offer(agreement.object("offer").object("properties"))
+                platform = wanted.optional("golem.com.payment.chosen-platform", wanted.text)
+                if platform is not None:
+                    offer = replace(offer, test_money=platform not in _PAYING_PLATFORMS)
+                running.append(Agreement(listed.text("id"), demand.text("requestorId").lower(), offer))
         return running
 
     def live_activities(self) -> list[str]:
@@ -211,9 +246,16 @@ class Daemon:
         objects(offers, _OFFERS)
         return offers
 
-    def version(self) -> str:
-        """The daemon's version."""
-        return self._fields("/version/get").object("current").text("version")
+    def versions(self) -> tuple[str, str | None]:
+        """The daemon's version, and a newer one that it knows of."""
+        answer = self._fields("/version/get")
+        newer = answer.optional("pending", answer.object)
+        return answer.object("current").text("version"), newer.text("version") if newer else None
+
+    def agent_polls(self) -> int | None:
+        """How often ya-provider has asked for work since the daemon started: every few seconds, as long as it runs."""
+        found = _AGENT_POLLS.search(self._get("/metrics-api/v1/expose", accept=(404,)).body)
+        return int(found[1]) if found else None
 
     def payment_troubles(self) -> list[str]:
         """What the payment drivers complain of."""
@@ -232,9 +274,11 @@ class Daemon:
         return {one.text("id"): at_s for one in agreements if (at_s := one.optional("approvedDate", one.time_s))}
 
     @cached_property
-    def _heard_of_s(self) -> dict[str, int]:
-        activities = self._summed_up("/payment-api/v1/payActivities") or []
-        return {one.text("id"): at_s for one in activities if (at_s := one.optional("createdTs", one.time_s))}
+    def _heard_of(self) -> dict[str, _ActivityTotal]:
+        return {
+            one.text("id"): _ActivityTotal(one.optional("createdTs", one.time_s), one.amount("totalAmountDue"))
+            for one in self._summed_up("/payment-api/v1/payActivities") or []
+        }
 
     def _summed_up(self, endpoint: str) -> list[Fields] | None:
         if self._get(endpoint, {"maxItems": "1"}, accept=(404,)).status == 404:
@@ -245,9 +289,10 @@ class Daemon:
         """Did we issue it? What we would pay as a requestor is no income."""
         return document.text("issuerId").lower() == self.identity.lower()
 
-    def _spoiled(self, kind: Literal["invoice", "debitNote"], after_s: int) -> set[str]:
+    def _with_events(self, kind: Literal["invoice", "debitNote"], after_s: int, *, but: tuple[str, ...]) -> set[str]:
+        """Ids of the documents to which something has happened after an instant, other than these events."""
         events = self._objects(f"/payment-api/v1/{kind}Events", {"timeout": "0", "afterTimestamp": rfc3339(after_s)})
-        return {event.text(f"{kind}Id") for event in events if not event.text("eventType").endswith(_GOOD_EVENTS)}
+        return {event.text(f"{kind}Id") for event in events if not event.text("eventType").endswith(but)}
 
     def _documents(
         self,
@@ -307,7 +352,7 @@ def _offer(properties: Fields) -> Offer:
     counters = properties.texts("golem.com.usage.vector")
     coefficients = properties.numbers("golem.com.pricing.model.linear.coeffs")
     if len(coefficients) != len(counters) + 1:
-        raise AdapterError(FailureKind.SHAPE, f"{_OFFERS}: the prices of an offer do not match its usage vector")
+        raise AdapterError(FailureKind.SHAPE, "the prices of an offer do not match its usage vector")
     price = dict(zip(counters, coefficients, strict=False))
     return Offer(
         runtime=properties.text("golem.runtime.name"),
@@ -317,6 +362,7 @@ def _offer(properties: Fields) -> Offer:
         glm_per_cpu_s=float(price.get("golem.usage.cpu_sec", 0)),
         glm_per_s=float(price.get("golem.usage.duration_sec", 0)),
         glm_start=float(coefficients[-1]),
+        test_money=not any(f"golem.com.payment.platform.{one}.address" in properties for one in _PAYING_PLATFORMS),
     )
 
 

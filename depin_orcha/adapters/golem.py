@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import Field, SecretStr
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
-from depin_orcha.adapters._yagna import AgreementTotal, Daemon, Invoice, Note, Offer
+from depin_orcha.adapters._yagna import Agreement, AgreementTotal, Daemon, Invoice, Note, Offer
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.types import (
     DAY_S,
@@ -50,7 +50,13 @@ payments are read again."""
 _LATE_ANSWER_S = 6 * HOUR_S
 _REQUESTORS_TOLD = 20
 """A provider meets hundreds over the years, and every reading keeps what it tells."""
+_TEST_MONEY = "; it is paid in test money, which is worth nothing"
 _SETTLEMENT = {"SETTLED": Standing.PAID, "ACCEPTED": Standing.ACCEPTED}
+_OFFERED: dict[Resource, Callable[[Offer], float]] = {
+    Resource.CPU_CORES: lambda offer: float(offer.threads),
+    Resource.MEMORY_BYTES: lambda offer: offer.mem_gib * GIB,
+    Resource.STORAGE_BYTES: lambda offer: offer.storage_gib * GIB,
+}
 _STANDINGS = (Standing.PAID, Standing.ACCEPTED, Standing.PAYABLE, Standing.AT_RISK)
 
 
@@ -90,19 +96,22 @@ class Adapter:
         daemon = self._daemon(http)
         cursor_s = None if since_s is None else since_s - _OVERLAP_S
         invoices = daemon.invoices()
-        ledger = _read_ledger(daemon, invoices, cursor_s, now_s)
+        ledger = _read_ledger(daemon, invoices, cursor_s)
         earnings = ledger.earnings(daemon.started_s)
         shares = _shares(invoices, daemon.totals(), now_s)
         agreements = daemon.running_agreements(now_s)
         busy = bool(daemon.live_activities() or agreements)
         offers = daemon.offers()
-        usage = _usage(offers, busy=busy)
+        usage = _usage(offers, agreements, busy=busy)
         warnings: list[str] = []
+        version, newer = _told(warnings, "the version", daemon.versions) or (None, None)
         details: dict[str, Any] = {
             "busy": busy,
-            "agreements_running": len(agreements),
+            "agreements": [{"requestor": one.requestor, **asdict(one.offer)} for one in agreements],
             "offers": [asdict(offer) for offer in offers],
-            "version": _told(warnings, "the version", daemon.version),
+            "version": version,
+            "newer_version": newer,
+            "agent_polls": _told(warnings, "whether ya-provider runs", daemon.agent_polls),
             "identity": daemon.identity,
             "requestors": _requestors(shares),
         }
@@ -130,9 +139,17 @@ class Adapter:
         )
 
     def limits(self, usage: Mapping[Resource, Usage]) -> dict[Resource, Limits]:
-        """The least that a hardware profile can say; to grant nothing is to pause, which no profile can say."""
+        """What running agreements hold of the grant, which no smaller one sets free; at least what a profile can say.
+
+        To grant nothing is to pause, which no profile can say.
+        """
         least = {Resource.CPU_CORES: 1.0, Resource.MEMORY_BYTES: GIB / 10, Resource.STORAGE_BYTES: GIB / 10}
-        return {resource: Limits(least[resource], None, least[resource]) for resource in usage if resource in least}
+        held = {resource: min(one.used or 0.0, one.allocated or 0.0) for resource, one in usage.items()}
+        return {
+            resource: Limits(max(amount, held[resource]), None, amount)
+            for resource, amount in least.items()
+            if resource in usage
+        }
 
     def busy(self, http: HttpReader) -> bool:
         """Does the provider work for somebody, or is it bound by an agreement, at this moment?"""
@@ -173,7 +190,7 @@ class _Ledger:
             by_activity.setdefault(note.activity, []).append(note)
         for activity, notes in by_activity.items():
             live = {note.at_s: note for note in notes if not self._is_void(note)}
-            if not live:
+            if not live and activity in self.taken_back:
                 continue
             first = notes[0]
             if first.first or self.whole:
@@ -181,7 +198,7 @@ class _Ledger:
                 begin_s = started_s(first.agreement, activity, first.at_s) or first.at_s - 1
                 samples.append(_counter(first, begin_s, Decimal(0)))
             samples += [_counter(note, note.at_s, note.amount) for note in live.values()]
-            totals[activity] = live[max(live)].amount
+            totals[activity] = live[max(live)].amount if live else Decimal(0)
         for invoice in self.invoices:
             with localcontext(DECIMALS):
                 rest = invoice.amount - sum(totals.get(activity, Decimal(0)) for activity in invoice.activities)
@@ -201,7 +218,7 @@ class _Ledger:
         voided += [
             VoidedSample(invoice.at_s, invoice.currency, SampleKind.EVENT, "", invoice.id)
             for invoice in self.invoices
-            if invoice.void
+            if invoice.void or not (self.whole or (invoice.id, invoice.at_s) in kept)
         ]
         return list(dict.fromkeys(voided))
 
@@ -209,29 +226,46 @@ class _Ledger:
         return note.void or note.activity in self.taken_back
 
 
-def _read_ledger(daemon: Daemon, invoices: Sequence[Invoice], cursor_s: int | None, now_s: int) -> _Ledger:
+def _read_ledger(daemon: Daemon, invoices: Sequence[Invoice], cursor_s: int | None) -> _Ledger:
     """The invoices were read before their notes, so no invoice here lacks a note that was still to come."""
     notes = daemon.notes(cursor_s)
     taken_back = _activities(invoices, void=True) - _activities(invoices, void=False)
     if cursor_s is None:
-        return _Ledger(invoices, notes, taken_back, whole=True)
-    spoiled = daemon.spoiled_invoices(cursor_s)
+        return _Ledger(invoices, [*notes, *_deleted(daemon, invoices, notes)], taken_back, whole=True)
+    answered = daemon.answered_invoices(cursor_s)
+    spoiled = daemon.spoiled_notes(cursor_s)
+    less_noted = {note.activity for note in spoiled}
     recent = [
         invoice
         for invoice in invoices
-        if invoice.at_s > cursor_s or (invoice.void and (invoice.at_s > now_s - _REVIEW_S or invoice.id in spoiled))
+        if invoice.at_s > cursor_s
+        or invoice.id in answered
+        or (invoice.void and invoice.at_s > cursor_s - _REVIEW_S)
+        or not less_noted.isdisjoint(invoice.activities)
     ]
-    noted = {note.activity for note in notes}
+    noted = {note.activity for note in notes if not note.void}
     for invoice in recent:
-        # A void invoice takes back all its notes; any other needs but the last one of each of its activities.
-        if invoice.void or not noted.issuperset(invoice.activities):
+        # One that is taken back, or given back, does so to all its notes; any other needs the last of each activity.
+        if invoice.void or invoice.id in answered or not noted.issuperset(invoice.activities):
             starts = [daemon.started_s(invoice.agreement, activity, invoice.at_s) for activity in invoice.activities]
             after_s = min((start_s for start_s in starts if start_s is not None), default=None)
             if after_s is None or after_s <= cursor_s:
                 earlier = daemon.notes(None if after_s is None else after_s - 1, until_s=invoice.at_s)
                 notes += [note for note in earlier if note.agreement == invoice.agreement]
-    notes += daemon.spoiled_notes(cursor_s)
+    notes += [*spoiled, *_deleted(daemon, recent, notes)]
     return _Ledger(recent, list({note.id: note for note in notes}.values()), taken_back, whole=False)
+
+
+def _deleted(daemon: Daemon, invoices: Iterable[Invoice], notes: Iterable[Note]) -> list[Note]:
+    """One note for all those of an invoiced activity that the daemon has deleted, as it does when it is upgraded."""
+    noted = {note.activity for note in notes}
+    return [
+        Note(activity, invoice.at_s, activity, invoice.agreement, due, invoice.currency, void=False, first=is_known)
+        for invoice in invoices
+        for activity in invoice.activities
+        if activity not in noted and (due := daemon.due(activity))
+        for is_known in [daemon.started_s(invoice.agreement, activity, invoice.at_s) is not None]
+    ]
 
 
 def _activities(invoices: Iterable[Invoice], *, void: bool) -> frozenset[str]:
@@ -310,17 +344,16 @@ def _requestors(shares: Iterable[_Share]) -> list[dict[str, str]]:
     ]
 
 
-def _usage(offers: Sequence[Offer], *, busy: bool) -> dict[Resource, Usage]:
-    """The largest offer of each resource: the presets share one profile, and one agreement may take all of it."""
-    offered = {
-        Resource.CPU_CORES: [float(offer.threads) for offer in offers],
-        Resource.MEMORY_BYTES: [offer.mem_gib * GIB for offer in offers],
-        Resource.STORAGE_BYTES: [offer.storage_gib * GIB for offer in offers],
-    }
-    # Busy without an offer: the agreement goes on under terms that no offer shows any more.
+def _usage(offers: Sequence[Offer], agreements: Sequence[Agreement], *, busy: bool) -> dict[Resource, Usage]:
+    """The largest offer of each resource, as the presets share one profile, and all that is bound by agreements."""
+    bound = [one.offer for one in agreements]
     return {
-        resource: Usage(max(amounts, default=0.0), 0.0 if not busy else max(amounts, default=None))
-        for resource, amounts in offered.items()
+        resource: Usage(
+            max(map(amount, offers), default=0.0),
+            # Busy without an agreement: it is over, and what the last of its work takes is not told.
+            sum(map(amount, bound)) if bound or not busy else max(map(amount, offers), default=None),
+        )
+        for resource, amount in _OFFERED.items()
     }
 
 
@@ -336,10 +369,15 @@ def _told(warnings: list[str], what: str, ask: Callable[[], _T]) -> _T | None:
 def _health(troubles: Sequence[str], details: dict[str, Any]) -> Health:
     if troubles:
         return Health(HealthStatus.DEGRADED, "; ".join(troubles), details)
+    paid_in = "" if any(not one["test_money"] for one in details["agreements"] or details["offers"]) else _TEST_MONEY
     if details["busy"]:
-        return Health(HealthStatus.UP, "working", details)
+        reason = "working" if details["offers"] else "draining: working, and nothing is offered to the next requestor"
+        return Health(HealthStatus.UP, reason + (paid_in if details["agreements"] else ""), details)
     if details["offers"]:
-        return Health(HealthStatus.UP, "idle: offered, and nobody hires", details)
+        return Health(HealthStatus.UP, "idle: offered, and nobody hires" + paid_in, details)
+    if details["agent_polls"] == 0:
+        reason = "nothing is offered: ya-provider has not asked for work since the daemon started"
+        return Health(HealthStatus.DEGRADED, reason, details)
     return Health(
         HealthStatus.UP, "paused: nothing is offered (no active preset, or ya-provider does not run)", details
     )

@@ -1,6 +1,7 @@
 """Grass account, read through the private interface of its web dashboard (``https://api.grass.io``, GET only).
 
-It is an unofficial interface, read with the operator's own token, at most three times a run. Points are points: no
+It is an unofficial interface, read with the operator's own token, at most three times a run; not for six hours after a
+challenge page, as long as it asks after a 429, and never again with a token that was refused. Points are points: no
 public rate turns them into money, so they count in USD only where the operator sets one. Only what is needed is asked
 for and kept; the answers also hold an e-mail, a wallet and IP addresses, none of which is stored.
 """
@@ -33,7 +34,7 @@ class Options(NodeOptions):
     """File that holds ``accessToken`` from the dashboard's local storage; it lasts about a year."""
     token: Annotated[SecretStr | None, Field(json_schema_extra={"secret": True})] = None
     usd_per_point: Annotated[float, Field(ge=0)] | None = None
-    """What a point is worth in USD; unset: points stay points, and no decision rests on them."""
+    """What a point is worth in USD by your own word; unset: points stay points, and no decision rests on them."""
 
 
 class Adapter:
@@ -73,9 +74,9 @@ class Adapter:
             closed = [one for one in found or () if _is_to_finish(one, epoch, since_s)]
         else:
             account = _told(warnings, "the account's totals are unknown", dashboard.account)
-        earnings = [one.sample(one.end_s or now_s, now_s) for one in sorted(closed, key=lambda one: one.end_s or 0)]
+        earnings = [one.sample(now_s) for one in sorted(closed, key=lambda one: one.end_s or 0)]
         if epoch is not None and (epoch.points or devices == []):
-            earnings.append(epoch.sample(now_s, now_s))
+            earnings.append(epoch.sample(now_s))
         elif epoch is not None:
             warnings.append(f"{epoch.name} says 0 points, as it does before they are counted: earnings are unknown")
         return Snapshot(
@@ -94,12 +95,12 @@ class Adapter:
 def _told(warnings: list[str], lacking: str, ask: Callable[[], _T]) -> _T | None:
     """The answer to a question of the second rank; None, and a warning, where there is none.
 
-    Raises ``AdapterError`` where the account is refused: then nothing more is to be asked.
+    Raises ``AdapterError`` where the account is refused, or asked too often: then nothing more is to be asked.
     """
     try:
         return ask()
     except AdapterError as error:
-        if error.kind not in (FailureKind.SHAPE, FailureKind.TRANSIENT):
+        if error.kind not in (FailureKind.SHAPE, FailureKind.TRANSIENT) or error.retry_after_s is not None:
             raise
         warnings.append(f"{lacking}: {error.message}")
         return None

@@ -42,7 +42,12 @@ _LOGIN = "/auth/authenticate"
 
 
 class Options(NodeOptions):
-    """``[nodes.<name>]`` of a Mysterium node."""
+    """``[nodes.<name>]`` of a Mysterium node.
+
+    In userspace mode its shaper limits all connections together, which a plan may move; with the shaper off, the node
+    has all the ``uplink_bps`` that ``capacity`` of its host states. In kernel mode the shaper sets a per-connection
+    limit: it protects the line, is never counted as a share of it, and is left to you. So are versions before 1.29.7.
+    """
 
     url: BaseUrl = "http://127.0.0.1:4050"
     """Its TequilAPI (``tequilapi.address``, ``tequilapi.port``), or http://HOST:4449/tequilapi behind its Node UI."""
@@ -85,10 +90,11 @@ class Adapter:
         sessions = _told(warnings, "sessions are unknown", lambda: node.sessions(now_s))
         services = _told(warnings, "services are unknown", node.services)
         shaper = _told(warnings, "the shaper is unknown", node.shaper)
+        location = _told(warnings, "where it seems to be is unknown", node.location)
         network = node.network(warnings)
         details |= {"identity": identity.id, "registration": identity.registration, "services": services}
-        details |= _details(sessions, shaper) | {"network": network}
-        loaded = bool(identity.total) or _never_paid(payouts, sessions)
+        details |= _details(sessions, shaper) | {"location": location, "network": network}
+        loaded = bool(identity.total) or _never_paid(node, payouts, warnings)
         if not loaded:
             warnings.append("it says that it never earned anything, as it does while it starts: earnings are unknown")
         sample = EarningsSample(now_s, identity.total, "MYST", SampleKind.COUNTER, external_id=identity.id)
@@ -140,15 +146,20 @@ def _told(warnings: list[str], lacking: str, ask: Callable[[], _T]) -> _T | None
         return None
 
 
-def _never_paid(payouts: Sequence[Payout] | None, sessions: Sessions | None) -> bool:
+def _never_paid(node: Node, payouts: Sequence[Payout] | None, warnings: list[str]) -> bool:
     """Is it sure that nothing was ever earned?"""
-    return payouts is not None and not payouts and sessions is not None and not sessions.paid
+    if payouts is None or payouts:
+        return False
+    paid = _told(warnings, "what it was ever paid is unknown", node.paid_ever)
+    return paid is not None and not paid
 
 
 def _usage(shaper: Shaper | None) -> dict[Resource, Usage]:
-    """The shaper's limit as what is allocated; what is used is not told for any moment, only by day of begin."""
-    limit_bps = None if shaper is None else shaper.limit_bps
-    return {} if limit_bps is None else {Resource.UPLINK_BPS: Usage(limit_bps, None)}
+    """The limit of all connections together as what is allocated, None where it is off; a limit of each is no grant.
+
+    What is used is not told for any moment, only by day of begin.
+    """
+    return {Resource.UPLINK_BPS: Usage(shaper.limit_bps, None)} if shaper and shaper.userspace else {}
 
 
 def _standings(identity: Identity | None, payouts: Sequence[Payout] | None) -> tuple[StandingAmount, ...]:

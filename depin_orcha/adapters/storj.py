@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions, _paystubs
 from depin_orcha.adapters._read import Fields, objects
-from depin_orcha.adapters._storj_health import Satellite, health, satellites_of
+from depin_orcha.adapters._storj_health import Satellite, Satellites, health, own_verdict, satellites_of
 from depin_orcha.errors import AdapterError, FailureKind
 from depin_orcha.types import (
     DECIMALS,
@@ -124,15 +124,16 @@ class Adapter:
         if not _storage_comes_in_steps(dashboard.text("version")):
             earnings = [replace(one, stepped=None) for one in earnings]
         usage = _usage(dashboard.object("diskSpace"))
-        scores = self._scores(http, warnings)
+        states = Satellites(http, self.options.url, warnings).states(satellites, now_s)
         standings = self._held(http, satellites, warnings)
-        verdict = self._own_verdict(http, warnings)
+        port = self.options.health_url
+        verdict = None if port is None else own_verdict(http, port, warnings)
         settled = self._settled(http, now_s, since_s, warnings)
         return Snapshot(
             node=self.node,
             observed_s=now_s,
             earnings=tuple(earnings),
-            health=health(dashboard, satellites, scores, verdict, now_s),
+            health=health(dashboard, states, verdict, now_s),
             usage=usage,
             limits=self.limits(usage),
             standings=standings + settled.standings(),
@@ -205,21 +206,6 @@ class Adapter:
             node_s = None
         return _Payout(reply.json(), node_s)
 
-    def _scores(self, http: HttpReader, warnings: list[str]) -> dict[str, dict[str, float]]:
-        """Audit, suspension and online score by satellite address; scores never fetched (all 0) are left out."""
-        try:
-            audits = self._fields(http, "/api/sno/satellites").objects("audits")
-        except AdapterError as error:
-            warnings.append(f"scores are unknown: {error.message}")
-            return {}
-        scores = {
-            audit.text("satelliteName"): {
-                name: float(audit.number(f"{name}Score")) for name in ("audit", "suspension", "online")
-            }
-            for audit in audits
-        }
-        return {satellite: values for satellite, values in scores.items() if any(values.values())}
-
     def _held(
         self, http: HttpReader, satellites: Iterable[Satellite], warnings: list[str]
     ) -> tuple[StandingAmount, ...]:
@@ -247,17 +233,6 @@ class Adapter:
             except AdapterError as error:
                 warnings.append(f"the paystubs were not read: {error.message}")
         return _paystubs.Settled((), ())
-
-    def _own_verdict(self, http: HttpReader, warnings: list[str]) -> bool | None:
-        """What the node says of itself on its public port; None where that is not configured or cannot be read."""
-        if self.options.health_url is None:
-            return None
-        try:
-            reply = http.request("GET", self.options.health_url, accept=(503,))
-            return Fields(reply.json(), "the public port").flag("AllHealthy")
-        except AdapterError as error:
-            warnings.append(f"the public port was not read: {error.message}")
-            return None
 
     def _fields(self, http: HttpReader, endpoint: str) -> Fields:
         return Fields(http.get_json(self.options.url + endpoint), endpoint)

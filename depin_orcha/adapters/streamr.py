@@ -8,17 +8,18 @@ money from one to the other and changes nothing in the sum. Interfaces: ``packag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions
-from depin_orcha.adapters._operator_contract import Uncollected, read_uncollected
+from depin_orcha.adapters._operator_contract import Uncollected, read_gas, read_uncollected
 from depin_orcha.adapters._read import Fields
 from depin_orcha.adapters._subgraph import WHOLE_WEI, OperatorState, read_operator
 from depin_orcha.errors import AdapterError, FailureKind
+from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import (
     DAY_S,
     DECIMALS,
@@ -49,6 +50,13 @@ _HEARTBEAT_S = 26 * HOUR_S
 """A node writes its heartbeat to the chain once a day."""
 _SLASHING_SHOWN_S = 7 * DAY_S
 _NEAR_LIMIT = 0.6
+_OVERDUE = 0.2
+"""Nodes collect at a tenth of the limit."""
+_LEAST_GAS_WEI = 10**18
+"""Less than one POL lasts for days at most."""
+_WALLETS = 5
+"""A fleet seldom has more than one wallet, and never needs more to be warned."""
+_SOON_S = 7 * DAY_S
 _YEAR_S = 365 * DAY_S
 _INFO = "/info"
 
@@ -130,6 +138,7 @@ class Adapter:
             )
         exact = self._contract(http, operator, state.block, warnings)
         uncollected = exact or _estimated(state)
+        gas_wei = self._gas(http, state.nodes, warnings) if exact else None
         node = None if self.options.node_url is None else self._told_node(http, warnings)
         net_wei = state.after_fee_wei(uncollected.wei)
         share = state.owner_share
@@ -147,7 +156,7 @@ class Adapter:
                     keeps_peak=not _was_slashed(state, since_s),
                 ),
             ),
-            health=_health(state, uncollected, node, now_s, method="contract" if exact else "estimated"),
+            health=_health(state, uncollected, gas_wei, node, now_s, method="contract" if exact else "estimated"),
             limits=self.limits({}),
             standings=(StandingAmount(Standing.PAYABLE, _times(share, net_wei), "DATA"),),
             warnings=tuple(warnings),
@@ -171,6 +180,17 @@ class Adapter:
             hint = f" ({error.hint})" if error.hint else ""
             warnings.append(f"the contract was not read, so what is uncollected is estimated: {error.message}{hint}")
             return None
+
+    def _gas(self, http: HttpReader, wallets: Sequence[str], warnings: list[str]) -> int | None:
+        """What the poorest of the nodes' wallets holds; None where there is none, or the chain node does not say."""
+        if self.options.rpc_url is None:
+            return None
+        try:
+            wei = read_gas(http, self.options.rpc_url, sorted(set(wallets))[:_WALLETS], self.options.deadline_s / 3)
+        except AdapterError as error:
+            warnings.append(f"the gas of its nodes is unknown: {error.message}")
+            return None
+        return min(wei, default=None)
 
     def _told_node(self, http: HttpReader, warnings: list[str]) -> dict[str, Any] | None:
         try:
@@ -211,19 +231,39 @@ def _was_slashed(state: OperatorState, since_s: int | None) -> bool:
 
 
 def _health(
-    state: OperatorState, uncollected: Uncollected, node: dict[str, Any] | None, now_s: int, *, method: str
+    state: OperatorState,
+    uncollected: Uncollected,
+    gas_wei: int | None,
+    node: dict[str, Any] | None,
+    now_s: int,
+    *,
+    method: str,
 ) -> Health:
     """The state of the operator at its block; by the clock of the chain, which is what its rules go by."""
     troubles = [*_operator_troubles(state, uncollected), *_node_troubles(node)]
+    gas = None if gas_wei is None else decimal_text(_data(gas_wei))
+    if gas_wei is not None and gas_wei < _LEAST_GAS_WEI:
+        troubles.append(f"a wallet of its nodes holds {gas} POL: without gas they neither collect nor are heard of")
     if now_s - state.block_s > _USUAL_LAG_S:
         troubles.append(f"the subgraph is {_minutes(now_s - state.block_s)} minutes behind the chain")
-    details = _details(state, uncollected, now_s) | {"method": method, "node": node}
+    details = _details(state, uncollected, now_s) | {"gas_pol": gas, "method": method, "node": node}
     if troubles:
         return Health(HealthStatus.DEGRADED, "; ".join(troubles), details)
+    return Health(HealthStatus.UP, "; ".join(_remarks(state)), details)
+
+
+def _remarks(state: OperatorState) -> list[str]:
+    """What is no fault of the operator's, and worth to know."""
     if not state.stakes:
-        return Health(HealthStatus.UP, "idle: nothing is staked", details)
-    paying = sum(stake.pays(state.block_s) for stake in state.stakes)
-    return Health(HealthStatus.UP, f"sponsorships it is staked on: {len(state.stakes)}, of which {paying} pay", details)
+        return ["idle: nothing is staked"]
+    paying = [stake for stake in state.stakes if stake.pays(state.block_s)]
+    remarks = [f"sponsorships it is staked on: {len(state.stakes)}, of which {len(paying)} pay"]
+    if ending := sum(not stake.pays(state.block_s + _SOON_S) for stake in paying):
+        remarks.append(f"of these {ending} run dry within 7 days")
+    if state.queued_s:
+        days = (state.block_s - min(state.queued_s)) // DAY_S
+        remarks.append(f"undelegations that wait for money: {len(state.queued_s)}, for up to {days} days")
+    return remarks
 
 
 def _operator_troubles(state: OperatorState, uncollected: Uncollected) -> list[str]:
@@ -242,6 +282,11 @@ def _operator_troubles(state: OperatorState, uncollected: Uncollected) -> list[s
         troubles.append(
             f"{decimal_text(_data(uncollected.wei))} DATA are uncollected: beyond "
             f"{decimal_text(_data(uncollected.limit_wei))} anyone may collect them and take a part"
+        )
+    elif uncollected.wei and uncollected.wei >= _OVERDUE * uncollected.limit_wei:
+        troubles.append(
+            f"{decimal_text(_data(uncollected.wei))} DATA are uncollected, twice what nodes let come together: "
+            "do they run, and have they gas?"
         )
     if state.has_indexing_errors:
         troubles.append("the subgraph reports indexing errors")
@@ -271,6 +316,8 @@ def _details(state: OperatorState, uncollected: Uncollected, now_s: int) -> dict
         "uncollected_limit_data": decimal_text(_data(uncollected.limit_wei)),
         "value_data": decimal_text(_data(state.value_wei)),
         "staked_data": decimal_text(_data(staked_wei)),
+        "unstaked_data": decimal_text(_data(state.unstaked_wei)),
+        "undelegations_waiting": len(state.queued_s),
         "net_data_per_hour": decimal_text(_data(state.after_fee_wei(wei_per_s * HOUR_S))),
         "apy": wei_per_s * _YEAR_S / staked_wei if staked_wei else None,
         "slashed_7d_data": decimal_text(_data(_slashed_wei(state))),
@@ -283,6 +330,7 @@ def _details(state: OperatorState, uncollected: Uncollected, now_s: int) -> dict
                 "staked_data": decimal_text(_data(stake.amount_wei)),
                 "locked_data": decimal_text(_data(stake.locked_wei)),
                 "pays": stake.pays(state.block_s),
+                "runs_dry_at": None if stake.dry_s is None else rfc3339(stake.dry_s),
                 "apy": stake.apy,
             }
             for stake in state.stakes

@@ -14,6 +14,14 @@ from . import money, power
 from .parts import amount_text, new_table, print_line, print_table, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
+_FAILED = {
+    "auth": "credentials refused",
+    "blocked": "blocked",
+    "config": "not configured",
+    "shape": "answer changed",
+    "transient": "unreachable",
+}
+"""Why a node could not be read, which stands where its own health would."""
 _NARROW = 90
 
 
@@ -52,7 +60,7 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
 
 
 def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]:
-    health = Text(node["health"], style=_STYLE.get(node["health"], ""))
+    health = Text(_state(node), style=_STYLE.get(node["health"], ""))
     cells: list[Any] = [node["node"]]
     if wide:
         cells.append(node["host"])
@@ -64,6 +72,12 @@ def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]
     return cells
 
 
+def _state(node: Mapping[str, Any]) -> str:
+    if node["failure_kind"] is None and node["last_seen"] is None:
+        return "not read"
+    return _FAILED.get(str(node["failure_kind"]), str(node["health"]))
+
+
 def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     for node in data["nodes"]:
         if node["health"] != "up" and node["reason"]:
@@ -71,6 +85,10 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
         for note in node["notes"]:
             if note not in ("SIMULATED", node["reason"]):
                 print_line(console, f"{node['node']}: {note}")
+        for one in node["earned"]:
+            if one["usd_per_unit"] is None:
+                day, month = amount_text(one["last_24h"]), amount_text(one["last_30d"])
+                print_line(console, f"{node['node']}: {day} {one['currency']} in 24 h, {month} in 30 d")
     priced = {one["currency"]: one for node in data["nodes"] for one in node["earned"] if one["currency"] != "USD"}
     for currency, one in sorted(priced.items()):
         if one["usd_per_unit"] is not None and one["price_source"] != "testnet":

@@ -78,7 +78,7 @@ class Market:
 
     def backoff(self, source: str) -> tuple[int, int]:
         """Not before, and how long the last pause was."""
-        rows = self.place.query("SELECT not_before_s, backoff_s FROM price_sources WHERE source = ?", source)
+        rows = self.place.query("SELECT until_s, until_s - since_s FROM backoffs WHERE subject = ?", source)
         return rows[0] if rows else (0, 0)
 
     def values(self) -> dict[int, tuple[str, str, int]]:
@@ -240,6 +240,40 @@ def test_price_from_the_future_is_one_of_now(market: Market) -> None:
     assert "clock" in done.err
 
 
+def test_second_source_is_asked_for_what_the_first_lacks_and_nothing_else(market: Market) -> None:
+    """One price, one tiny one, an empty object, a null, a price of last week, and a token that is missing."""
+    place = market.place
+    says = json.dumps({"earnings": [], "health": {"status": "up", "reason": "fine"}})
+    section = {"command": ["printf", "%s", says], "currencies": ["STORJ", "GRASS", "GLM", "DATA", "MYST", "POL"]}
+    options = "".join(f"{name} = {json.dumps(value)}\n" for name, value in section.items())
+    place.configure(place.config.read_text().partition("[nodes.")[0] + '[nodes.all]\nprotocol = "exec"\n' + options)
+    partial = sample("coingecko_simple_price_partial")
+    market.gecko.latest = told(partial | {"mysterium": {"usd": 0.3, "last_updated_at": NOW_S - 9 * 24 * HOUR_S}})
+    done = place.json("collect", now=NOW_S, exits=3)
+    (asked,) = market.llama.paths()
+    lacking = ("golem", "mysterium", "polygon-ecosystem-token", "streamr")
+    assert asked == f"/prices/current/{','.join(f'coingecko:{token}' for token in lacking)}"
+    assert {price["currency"]: (price["source"], price["stale"]) for price in done.data["prices"]} == {
+        "STORJ": ("coingecko", False),
+        "GRASS": ("coingecko", False),
+        "GLM": ("defillama", False),
+        "DATA": ("defillama", False),
+        "MYST": ("coingecko", True),
+    }
+    (failure,) = done.failures
+    assert failure["node"] is None
+    assert failure["message"].startswith("no usable price of MYST, POL: ")
+
+
+def test_answers_without_the_token_are_no_price(market: Market) -> None:
+    market.gecko.latest = told({})
+    market.know_nothing_else()
+    done = market.collect(NOW_S, exits=3)
+    assert done.data["prices"] == []
+    assert [(one["node"], one["kind"]) for one in done.failures] == [(None, "shape")]
+    assert "GLM" in done.failures[0]["message"]
+
+
 # Leaving a source alone
 
 
@@ -288,6 +322,112 @@ def test_both_asked_to_be_left_alone(market: Market) -> None:
     assert (market.gecko.paths(), market.llama.paths()) == ([], [])
     assert again.failures[0]["node"] is None
     assert market.collect(NOW_S + 60).data["prices"][0]["source"].startswith("coingecko")
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause_s"),
+    [
+        ({"Retry-After": "120"}, 120),
+        ({"Retry-After": "Sun, 22 Nov 2026 20:05:00 GMT", "Date": "Sun, 22 Nov 2026 20:00:00 GMT"}, 300),
+        ({"Retry-After": "Sun, 22 Nov 2026 20:05:00 GMT"}, 60),
+        ({"Retry-After": "soon"}, 60),
+        ({"Retry-After": "-5"}, 60),
+        ({"Retry-After": "9" * 5000}, 60),
+        ({"Retry-After": "999999"}, 3600),
+    ],
+)
+def test_each_form_of_retry_after_is_understood(market: Market, headers: dict[str, str], pause_s: int) -> None:
+    market.gecko.broken = told(sample("coingecko_429"), 429, **headers)
+    market.collect(NOW_S)
+    assert market.backoff("coingecko") == (NOW_S + pause_s, pause_s)
+
+
+def test_source_that_is_left_alone_is_named_when_a_price_lacks(market: Market) -> None:
+    market.gecko.broken = told(sample("coingecko_429"), 429, **{"Retry-After": "600"})
+    market.llama.latest = told({"coins": {}})
+    market.collect(NOW_S, exits=3)
+    market.repair()
+    (failure,) = market.collect(NOW_S + 300, exits=3).failures
+    assert failure["kind"] == "transient"
+    assert (
+        f"coingecko asks to be left alone (429); it is not asked again before {rfc3339(NOW_S + 600)}"
+        in (failure["message"])
+    )
+
+
+def test_clock_that_went_back_does_not_hold_a_source_for_long(market: Market) -> None:
+    market.gecko.broken = told(sample("coingecko_429"), 429)
+    market.collect(NOW_S + 300 * 24 * HOUR_S, exits=None)
+    market.repair()
+    market.gecko.paths()
+    market.collect(NOW_S)
+    assert "/api/v3/simple/price" in market.gecko.paths()
+
+
+# A price that jumps
+
+
+@pytest.mark.parametrize("usd", [0.66, 0.066], ids=["up", "down"])
+def test_jump_is_not_used_before_the_next_reading_confirms_it(market: Market, usd: float) -> None:
+    market.know_nothing_else()
+    market.gecko.latest = gecko_says(0.21, NOW_S)
+    market.collect(NOW_S)
+    market.gecko.latest = gecko_says(usd, NOW_S + 880)
+    done = market.collect(NOW_S + 900)
+    assert [(one["usd_per_unit"], one["observed_at"]) for one in done.data["prices"]] == [(0.21, rfc3339(NOW_S))]
+    assert f"coingecko says that GLM is worth {usd} USD, after 0.21" in done.err
+    assert market.glm(NOW_S + 900)["usd_per_unit"] == 0.21
+    market.collect(NOW_S + 960)
+    assert market.glm(NOW_S + 960)["usd_per_unit"] == 0.21, "the same answer again confirms nothing"
+    market.gecko.latest = gecko_says(usd * 1.1, NOW_S + 1780)
+    done = market.collect(NOW_S + 1800)
+    assert "GLM is worth" not in done.err
+    assert market.glm(NOW_S + 1800)["usd_per_unit"] == usd * 1.1
+    assert market.glm(NOW_S + 1799)["usd_per_unit"] == 0.21
+
+
+def test_jump_that_the_second_source_confirms_is_used_at_once(market: Market) -> None:
+    market.gecko.latest = gecko_says(0.21, NOW_S)
+    market.collect(NOW_S)
+    assert [path for path in market.llama.paths() if "/prices/" in path] == []
+    market.gecko.latest = gecko_says(0.9, NOW_S + 880)
+    quote = {"price": 0.88, "timestamp": NOW_S + 870, "confidence": 0.99}
+    market.llama.latest = told({"coins": {"coingecko:golem": quote}})
+    done = market.collect(NOW_S + 900)
+    assert [(one["usd_per_unit"], one["source"]) for one in done.data["prices"]] == [(0.9, "coingecko")]
+    assert "GLM is worth" not in done.err
+
+
+def test_jump_that_the_second_source_denies_is_an_error_however_often_it_comes(market: Market) -> None:
+    market.gecko.latest = gecko_says(0.21, NOW_S)
+    market.collect(NOW_S)
+    for later_s in (900, 1800, 2700):
+        market.gecko.latest = gecko_says(2.1, NOW_S + later_s - 20)
+        quote = {"price": 0.22, "timestamp": NOW_S + later_s - 40, "confidence": 0.99}
+        market.llama.latest = told({"coins": {"coingecko:golem": quote}})
+        done = market.collect(NOW_S + later_s)
+        assert [(one["usd_per_unit"], one["source"]) for one in done.data["prices"]] == [(0.22, "defillama")]
+        assert "coingecko says that GLM is worth 2.1 USD" in done.err
+
+
+def test_single_wrong_answers_are_never_used(market: Market) -> None:
+    market.know_nothing_else()
+    shown: list[float] = []
+    for step, usd in enumerate([0.2, 2.0, 0.21, 2.0, 0.02, 0.2]):
+        now_s = NOW_S + step * 600
+        market.gecko.latest = gecko_says(usd, now_s)
+        market.collect(now_s)
+        shown.append(market.glm(now_s)["usd_per_unit"])
+    assert shown == [0.2, 0.2, 0.21, 0.21, 0.21, 0.2]
+
+
+def test_after_an_hour_there_is_nothing_to_compare_with(market: Market) -> None:
+    market.know_nothing_else()
+    market.gecko.latest = gecko_says(0.21, NOW_S)
+    market.collect(NOW_S)
+    market.gecko.latest = gecko_says(2.1, NOW_S + HOUR_S + 1)
+    market.collect(NOW_S + HOUR_S + 60)
+    assert market.glm(NOW_S + HOUR_S + 60)["usd_per_unit"] == 2.1
 
 
 # Without any price

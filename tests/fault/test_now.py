@@ -40,7 +40,7 @@ ROW_LEARNED = ("learned_s", "made_s", "started_s", "paused_s", "first_seen_s")
 """When a row came to be known, by the name of its column."""
 LATER_FACTS = {"finished_s": ("finished_s", "exit_code"), "voided_s": ("voided_s",), "resumed_s": ("resumed_s",)}
 """What was added to a row at a later instant, and the columns that go with it."""
-TIMELESS = {"meta", "price_sources"}
+TIMELESS = {"meta", "backoffs"}
 """Not facts about the world: whether it is a simulation, and whom not to ask before when."""
 PLANS = {"allocations", "shadow_prices"}
 """Parts of a plan, which tells when it was made."""

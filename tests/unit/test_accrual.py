@@ -89,6 +89,12 @@ def test_a_fall_beside_a_step_earns_nothing() -> None:
     }
 
 
+def test_what_is_withheld_too_much_by_rounding_comes_off_the_next_growth() -> None:
+    said = [("1.0000", "0.7500"), ("1.0001", "0.7502"), ("1.0005", "0.7502"), ("1.0006", "0.7501")]
+    hours = accrue(counter(f"2026-11-22T1{n}:00", gross, withheld=held) for n, (gross, held) in enumerate(said))
+    assert [value for value, _ in hours.values()] == [0, Decimal("0.0003"), Decimal("0.0002")]
+
+
 def test_share_and_withheld_are_the_operators_part() -> None:
     quarter = accrue([counter("2026-11-22T10:00", "4", share="0.25"), counter("2026-11-22T10:15", "8", share="0.25")])
     held = accrue([counter("2026-11-22T10:00", "4", withheld="1"), counter("2026-11-22T10:15", "8", withheld="4")])

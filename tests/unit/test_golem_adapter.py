@@ -24,6 +24,10 @@ KEY = "00112233445566778899aabbccddeeff"
 NOW_S = 1_795_377_180  # 2026-11-22T19:53:00Z
 NOTES = "/payment-api/v1/debitNotes"
 INVOICES = "/payment-api/v1/invoices"
+OFFERS = "/market-api/v1/offers"
+APPROVED = "/market-api/v1/agreements?state=Approved"
+METRICS = "/metrics-api/v1/expose"
+PLATFORM = "golem.com.payment.platform.erc20-{}.address"
 RUNNING = "60f5339a9b146e4a01b0d57ab45cb330"
 DONE = "9fe16ce8a3e455c4be52ab8a883a2cc6"
 
@@ -35,6 +39,12 @@ def read(respond: Respond, since_s: int | None = None, now_s: int = NOW_S) -> Sn
 
 def _adapter(url: str) -> Adapter:
     return Adapter("golem_1", Options.model_validate({"protocol": "golem", "url": url, "app_key": KEY}))
+
+
+def idle(respond: Respond) -> Respond:
+    """The same server, on which no activity is alive."""
+    stream = (WORKING.parent / "monitor_idle.txt").read_bytes()
+    return broken(respond, Answer(200, stream, "text/event-stream", stream=True), only="/activity-api/v1/_monitor")
 
 
 def counter(snapshot: Snapshot, activity: str) -> list[tuple[int, str]]:
@@ -198,10 +208,9 @@ def _agreement() -> str:
 
 
 def test_an_agreement_that_vanished_binds_nobody() -> None:
-    idle = Answer(200, (WORKING.parent / "monitor_idle.txt").read_bytes(), "text/event-stream", stream=True)
-    respond = broken(sample(WORKING), idle, only="/activity-api/v1/_monitor")
-    gone = broken(respond, Answer(404), only=f"/market-api/v1/agreements/{_agreement()}")
-    assert read(gone).health.details["agreements_running"] == 0
+    gone = broken(idle(sample(WORKING)), Answer(404), only=f"/market-api/v1/agreements/{_agreement()}")
+    snapshot = read(gone)
+    assert (snapshot.health.details["agreements"], snapshot.usage[Resource.CPU_CORES]) == ([], Usage(15, 0))
 
 
 def test_offers_are_read_by_their_usage_vector() -> None:
@@ -237,10 +246,99 @@ def test_prices_that_do_not_match_their_vector_are_refused() -> None:
     assert failure.value.kind == FailureKind.SHAPE
 
 
-def test_work_that_no_offer_shows_is_of_unknown_size() -> None:
-    snapshot = read(edited(sample(WORKING), "/market-api/v1/offers", lambda _: []))
-    assert snapshot.usage[Resource.CPU_CORES] == Usage(0, None)
-    assert (snapshot.health.status, snapshot.health.reason) == ("up", "working")
+def test_an_agreement_goes_on_when_nothing_is_offered_any_more() -> None:
+    snapshot = read(edited(sample(WORKING), OFFERS, lambda _: []))
+    assert snapshot.usage[Resource.CPU_CORES] == Usage(0, 15)
+    assert (snapshot.health.status, snapshot.health.reason) == (
+        "up",
+        "draining: working, and nothing is offered to the next requestor",
+    )
+
+
+def test_work_that_neither_an_agreement_nor_an_offer_shows_is_of_unknown_size() -> None:
+    respond = edited(edited(sample(WORKING), OFFERS, lambda _: []), APPROVED, lambda _: [])
+    assert read(respond).usage[Resource.CPU_CORES] == Usage(0, None)
+
+
+@pytest.mark.parametrize(
+    ("offered", "agreed", "used", "floor"),
+    [
+        (15, [15], 15, 15),
+        (8, [15], 15, 8),  # the grant was lowered meanwhile: to raise it again would set nothing free
+        (15, [4], 4, 4),
+        (15, [15, 15], 30, 15),  # each agreement may take the whole cap
+        (15, [], 0, 1),
+    ],
+)
+def test_a_running_agreement_is_a_floor(offered: int, agreed: list[int], used: float, floor: float) -> None:
+    detail = json.loads((WORKING.parent / "agreement_detail.json").read_text())
+    ids = [f"{index:064x}" for index in range(len(agreed))]
+
+    def approved(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**listed[0], "id": one} for one in ids]
+
+    respond = edited(sample(WORKING), OFFERS, lambda offers: offers[0]["properties"].update(_threads(offered)))
+    respond = edited(respond, APPROVED, approved)
+    for one, threads in zip(ids, agreed, strict=True):
+        body = json.dumps(detail | {"offer": {"properties": detail["offer"]["properties"] | _threads(threads)}})
+        path = f"/market-api/v1/agreements/{one}"
+        respond = broken(respond, Answer(200, body.encode(), "application/json"), only=path)
+    snapshot = read(idle(respond))
+    assert snapshot.usage[Resource.CPU_CORES] == Usage(offered, used)
+    assert snapshot.limits[Resource.CPU_CORES].floor == floor
+
+
+def _threads(count: int) -> dict[str, int]:
+    return {"golem.inf.cpu.threads": count}
+
+
+@pytest.mark.parametrize(
+    ("platforms", "is_said"),
+    [
+        (["polygon-glm", "hoodi-tglm"], False),
+        (["mainnet-glm"], False),
+        (["hoodi-tglm"], True),
+        (["polygon-tglm"], True),
+    ],
+)
+def test_work_for_test_money_alone_is_said(platforms: list[str], is_said: bool) -> None:
+    def change(offers: list[dict[str, Any]]) -> None:
+        properties = offers[0]["properties"]
+        kept = {key: value for key, value in properties.items() if "payment.platform" not in key}
+        offers[0]["properties"] = kept | {PLATFORM.format(one): "0xdd0c" for one in platforms}
+
+    respond = edited(edited(sample(WORKING), OFFERS, change), APPROVED, lambda _: [])
+    snapshot = read(idle(respond))
+    assert snapshot.health.details["offers"][0]["test_money"] is is_said
+    assert snapshot.health.reason.startswith("idle")
+    assert ("worth nothing" in snapshot.health.reason) is is_said
+
+
+def test_the_platform_that_was_agreed_on_is_the_one_that_pays() -> None:
+    def change(agreement: Any) -> None:
+        agreement["demand"]["properties"]["golem.com.payment.chosen-platform"] = "erc20-hoodi-tglm"
+
+    health = read(edited(sample(WORKING), f"/market-api/v1/agreements/{_agreement()}", change)).health
+    assert health.reason == "working; it is paid in test money, which is worth nothing"
+    assert [one["test_money"] for one in health.details["agreements"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "polls", "status"),
+    [
+        (b"# TYPE activity_provider_events_query counter\nactivity_provider_events_query 0\n", 0, "degraded"),
+        (b"activity_provider_events_query 7\n", 7, "up"),
+        (b"another_counter 1\n", None, "up"),
+        (None, None, "up"),
+    ],
+)
+def test_nothing_is_offered_and_nobody_asked_for_work(metrics: bytes | None, polls: int | None, status: str) -> None:
+    respond = edited(edited(sample(WORKING), OFFERS, lambda _: []), APPROVED, lambda _: [])
+    told = Answer(404) if metrics is None else Answer(200, metrics, "text/plain")
+    snapshot = read(broken(idle(respond), told, only=METRICS))
+    assert (snapshot.health.details["agent_polls"], snapshot.health.status) == (polls, status)
+    assert ("ya-provider has not asked" in snapshot.health.reason) is (status == "degraded")
+    assert snapshot.warnings == ()
 
 
 def test_slow_health_check_costs_its_own_limit_and_no_data() -> None:

@@ -285,7 +285,7 @@ def test_an_epoch_that_is_counted_late_is_finished_but_older_ones_are_history() 
         assert now_s is not None
         return [(one.period, one.amount, one.observed_s) for one in read(epochs, now_s, since_s).earnings]
 
-    end_s = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())
-    assert closed("2026-11-10T00:00:00Z", "2026-11-09T23:45:00Z") == [("Epoch 24", Decimal("77.5"), end_s)]
+    counted_s = int(datetime(2026, 11, 10, tzinfo=UTC).timestamp())
+    assert closed("2026-11-10T00:00:00Z", "2026-11-09T23:45:00Z") == [("Epoch 24", Decimal("77.5"), counted_s)]
     assert closed("2026-11-10T00:00:00Z", None) == []
     assert closed("2026-11-20T00:00:00Z", "2026-11-19T23:45:00Z") == []

@@ -26,7 +26,7 @@ NOW_S = 1_795_372_200  # 2026-11-22T18:30:00Z
 PASSWORD = "made-up-password"
 SELF = "0x0000000000000000000000000000000000000001"
 IDENTITY = f"/identities/{SELF}"
-HISTORY, SESSIONS, SERVICES, CONFIG = "/transactor/settle/history", "/sessions/stats-daily", "/services", "/config"
+HISTORY, SESSIONS, SERVICES, CONFIG = "/transactor/settle/history", "/sessions/stats-aggregated", "/services", "/config"
 MONITORING, QUALITY = "/node/monitoring-status", "/node/provider/quality"
 
 
@@ -119,6 +119,7 @@ def settlement(number: int, provider: str = SELF) -> dict[str, Any]:
         "fees": 10**18,
         "settled_at": "2026-11-12T03:11:09Z",
         "is_withdrawal": False,
+        "error": "",
     }
 
 
@@ -141,6 +142,23 @@ def test_payouts_come_from_every_page_of_the_history_and_from_this_identity_alon
     assert paid == 119 * 5 + Decimal(sum(range(119))).scaleb(-18)
 
 
+def test_idle_for_a_month_and_never_settled_is_no_reason_to_believe_a_zero() -> None:
+    """Sessions of the last 30 days say nothing of what was earned before them."""
+    respond = edited(without((HISTORY, no_payouts)), "/sessions/stats-daily", no_sessions)
+    snapshot = read(respond)
+    assert (snapshot.earnings, snapshot.health.details["sessions"]["paid_30d_myst"]) == ((), "0")
+    assert "earnings are unknown" in snapshot.warnings[-1]
+
+
+def test_location_is_told_without_the_address() -> None:
+    snapshot = read(sample(EARNING))
+    assert snapshot.health.details["location"] == {"country": "DE", "ip_type": "residential"}
+    assert "203.0.113" not in json.dumps(snapshot.health.details)
+    unknown = read(broken(sample(EARNING), Answer(500), only="/location"))
+    assert (unknown.health.details["location"], len(unknown.warnings)) == (None, 1)
+    assert unknown.earnings == snapshot.earnings
+
+
 @pytest.mark.parametrize(
     ("path", "change", "status", "reason"),
     [
@@ -159,22 +177,25 @@ def test_health(path: str, change: Callable[[Any], Any], status: str, reason: st
 
 
 @pytest.mark.parametrize(
-    ("shaper", "userspace", "bps"),
+    ("shaper", "userspace", "usage"),
     [
-        ({"enabled": True, "bandwidth": 6250}, False, 50e6),
-        ({"enabled": True, "bandwidth": 6250}, True, 51.2e6),
-        ({"enabled": False, "bandwidth": 6250}, False, None),
+        ({"enabled": True, "bandwidth": 6250}, True, {Resource.UPLINK_BPS: Usage(51.2e6, None)}),
+        ({"enabled": False, "bandwidth": 6250}, True, {Resource.UPLINK_BPS: Usage(None, None)}),
+        ({"enabled": True, "bandwidth": 6250}, False, {}),
+        ({"enabled": False, "bandwidth": 6250}, False, {}),
     ],
 )
-def test_the_shaper_is_what_is_allocated(shaper: dict[str, Any], bps: float | None, *, userspace: bool) -> None:
+def test_a_limit_of_all_connections_together_is_what_is_allocated(
+    shaper: dict[str, Any], usage: dict[Resource, Usage], *, userspace: bool
+) -> None:
     def change(config: Any) -> None:
         config["data"].update(shaper=shaper, userspace=userspace)
 
     snapshot = read(edited(sample(EARNING), CONFIG, change))
-    uplink = Resource.UPLINK_BPS
-    assert snapshot.usage == ({} if bps is None else {uplink: Usage(bps, None)})
-    assert snapshot.limits == ({} if bps is None else {uplink: Limits(8192, None, 8192)})
-    assert snapshot.health.details["shaper"]["per_connection"] is not userspace
+    assert snapshot.usage == usage
+    assert snapshot.limits == dict.fromkeys(usage, Limits(8192, None, 8192))
+    told = {"enabled": shaper["enabled"], "kbytes_per_s": 6250, "per_connection": not userspace}
+    assert snapshot.health.details["shaper"] == told
 
 
 def test_several_identities_are_said_and_the_first_is_read() -> None:

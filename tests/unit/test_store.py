@@ -43,6 +43,38 @@ def test_an_epoch_follows_the_one_that_was_read_before_it(path: Path) -> None:
         assert sum(ledger(store, "2026-10-02T00:00").values()) == 27
 
 
+def epoch(when: str, amount: str, number: int) -> EarningsSample:
+    return replace(counter(when, amount, f"Epoch {number}"), began_s=at(f"2026-{number - 14:02}-01T00:00"))
+
+
+def test_an_epoch_that_was_over_before_the_first_reading_is_history(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-11-03T00:00", epoch("2026-11-02T20:00", "5", 25)))
+        add(
+            store,
+            snapshot("2026-11-03T00:15", epoch("2026-11-03T00:05", "4000", 24), epoch("2026-11-02T20:00", "5", 25)),
+        )
+        add(store, snapshot("2026-11-04T00:00", epoch("2026-11-03T12:00", "4010", 24)))
+        assert sum(ledger(store, "2026-11-05T00:00").values()) == 10
+
+
+def test_an_epoch_that_began_after_the_first_reading_counts_whole(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-10-20T00:00"))
+        add(store, snapshot("2026-11-03T00:00", epoch("2026-11-02T00:00", "7", 25)))
+        hours = ledger(store, "2026-11-05T00:00")
+        assert (sum(hours.values()), min(hours)) == (7, "11-01T00")
+
+
+def test_what_rounding_withheld_too_much_is_not_forgotten_between_readings(path: Path) -> None:
+    said = [("1.0000", "0.7500"), ("1.0001", "0.7502"), ("1.0005", "0.7502")]
+    with opened(path) as store:
+        for minute, (gross, held) in enumerate(said):
+            when = f"2026-11-22T10:{minute:02}"
+            add(store, snapshot(when, counter(when, gross, series="all", withheld=held)))
+        assert ledger(store, "2026-11-22T11:00") == {"11-22T10": Decimal("0.0003")}
+
+
 def test_a_late_statement_of_the_closed_month_is_added_once(path: Path) -> None:
     with opened(path) as store:
         add(store, snapshot("2026-10-31T23:52", counter("2026-10-31T23:52", "8.40", "2026-10")))

@@ -82,6 +82,99 @@ def test_health(path: str, change: Callable[[Any], Any], status: str, reason: st
     assert (health.status, reason in health.reason) == (status, True), health.reason
 
 
+NOTIFICATIONS = "/api/notifications/list"
+PERIODS, HISTORY = "/api/heldamount/periods", "/api/heldamount/payout-history/2026-10"
+EU1 = "12L9ZFwhzVpuEKMUNUqkaTLGzwY9G24tbiigLiXpmZWKwmcNDDs"
+LOW = edited(sample(HEALTHY), "/api/sno/satellites", scores("us1.storj.io:7777", onlineScore=0.59))
+
+
+def notice(satellite_id: str, created_at: str, kind: int = 3) -> dict[str, Any]:
+    message = f"This is a reminder that your StorageNode is suspended on Satellite {satellite_id}"
+    return {"type": kind, "title": "", "message": message, "createdAt": created_at}
+
+
+@pytest.mark.parametrize(
+    ("notices", "reason", "told_at"),
+    [
+        ([notice(EU1, "2026-11-21T19:30:06Z")], "for being offline by eu1.storj.io", "2026-11-21T19:30:06Z"),
+        ([notice(EU1, "2026-11-21T19:30:05Z")], "4 satellites: 4 ok", "2026-11-21T19:30:05Z"),
+        ([notice(EU1, "2026-11-22T19:00:00Z", kind=0)], "4 satellites: 4 ok", None),
+        ([notice("1Unknown", "2026-11-22T19:00:00Z")], "4 satellites: 4 ok", None),
+        (
+            [notice(EU1, "2026-11-22T19:00:00Z"), notice(EU1, "2026-09-01T00:00:00Z")],
+            "for being offline by eu1.storj.io",
+            "2026-11-22T19:00:00Z",
+        ),
+    ],
+)
+def test_a_suspension_for_downtime_is_told_by_a_notification(
+    notices: list[dict[str, Any]], reason: str, told_at: str | None
+) -> None:
+    health = read(edited(sample(HEALTHY), NOTIFICATIONS, lambda one: one["page"].update(notifications=notices))).health
+    assert reason in health.reason
+    states = {one["id"]: one["suspension_told_at"] for one in health.details["satellites"]}
+    assert states == dict.fromkeys(states) | {EU1: told_at}
+
+
+def test_a_notification_tells_where_the_score_is_unknown() -> None:
+    respond = edited(sample(HEALTHY), "/api/sno/satellites", lambda every: every.update(audits=None))
+    notices = [notice(EU1, "2026-11-22T19:00:00Z")]
+    health = read(edited(respond, NOTIFICATIONS, lambda one: one["page"].update(notifications=notices))).health
+    assert health.reason == "suspended for being offline by eu1.storj.io"
+
+
+def test_without_notifications_scores_tell() -> None:
+    snapshot = read(broken(LOW, Answer(500), only=NOTIFICATIONS))
+    assert snapshot.health.reason == "suspended for being offline by us1.storj.io"
+    assert "told by scores alone" in snapshot.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("exited", "periods", "state"),
+    [
+        (True, ["2024-03", "2026-10", "2026-09"], "exited"),
+        (False, ["2026-10"], "offline_suspended"),
+        (True, None, "offline_suspended"),
+    ],
+)
+def test_a_satellite_that_the_node_has_left_is_no_trouble(
+    *, exited: bool, periods: list[str] | None, state: str
+) -> None:
+    respond = edited(
+        LOW, HISTORY, lambda rows: next(one for one in rows if one["satelliteID"] == US1).update(isExitComplete=exited)
+    )
+    respond = edited(respond, f"{PERIODS}?id={US1}", lambda _: periods) if periods else respond
+    respond = respond if periods else broken(respond, Answer(200, b"null", "application/json"), only=PERIODS)
+    with Loopback(respond) as server, HttpClient(10) as http:
+        adapter = Adapter("storj_1", Options.model_validate({"protocol": "storj", "url": server.url}))
+        snapshot = adapter.collect(http, NOW_S, NOW_S - 900)
+        asked = [one.query.get("id") for one in server.requests if one.path == PERIODS]
+    assert [one["state"] for one in snapshot.health.details["satellites"] if one["id"] == US1] == [state]
+    assert (snapshot.health.status == "up") is (state == "exited")
+    assert (snapshot.warnings, asked) == ((), [US1])
+
+
+@pytest.mark.parametrize("path", [PERIODS, HISTORY])
+def test_whether_the_node_has_left_may_stay_unknown(path: str) -> None:
+    snapshot = read(broken(LOW, Answer(500), only=path))
+    assert snapshot.health.reason == "suspended for being offline by us1.storj.io"
+    assert "whether the node has left" in snapshot.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("disk", "is_full"),
+    [
+        ({"allocated": 6e12, "available": 5e9, "used": 5.99e12, "trash": 0}, False),
+        ({"allocated": 6e12, "available": 4.9e9, "used": 5.9e12, "trash": 0}, True),
+        ({"available": 6e12, "used": 5.9e12, "trash": 95e9}, False),  # until 1.142: the whole, and pieces without trash
+        ({"available": 6e12, "used": 5.9e12, "trash": 95.1e9}, True),
+    ],
+)
+def test_a_full_node_is_said(disk: dict[str, float], *, is_full: bool) -> None:
+    health = read(edited(sample(HEALTHY), DASHBOARD, lambda sno: sno.update(diskSpace=disk))).health
+    assert (health.status, "full: they send it nothing new" in health.reason) == ("up", is_full)
+
+
 def test_own_verdict_counts_where_nothing_else_explains_it() -> None:
     def verdict(*, healthy: bool, status: int) -> Respond:
         body = b'{"Statuses": null, "Help": "", "AllHealthy": %s}' % (b"true" if healthy else b"false")

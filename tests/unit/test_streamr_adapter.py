@@ -33,6 +33,8 @@ BLOCK = 79_123_456
 BLOCK_S = 1_795_377_600  # 2026-11-22T20:00:00Z
 NOW_S = BLOCK_S + 60
 DATA = 10**18
+WALLET = "0x" + "2" * 40
+GAS_WEI = 7_250_000_000_000_000_000
 Entities = dict[str, Any]
 
 
@@ -68,7 +70,8 @@ def operator(found: Entities, /, uncollected_wei: int | None = None) -> Respond:
         elif request.path == "/rpc" and uncollected_wei is not None:
             state = {"earnings_wei": {"0x51": str(uncollected_wei)}, "limit_wei": str(3150 * DATA)}
             number = str(found["_meta"]["block"]["number"])
-            body = operator_contract.answer({"operator": OPERATOR, "blocks": {number: state}}, request.body)
+            chain = {"operator": OPERATOR, "gas_wei": {WALLET: str(GAS_WEI)}, "blocks": {number: state}}
+            body = operator_contract.answer(chain, request.body)
         elif request.path == "/info":
             body = (SAMPLES / "info.json").read_bytes()
         else:
@@ -108,12 +111,14 @@ def test_server_encodes_as_the_abi_of_the_contract() -> None:
 def test_what_is_asked() -> None:
     with Loopback(sample(WORKING)) as server, HttpClient(10) as http:
         adapter(server.url, operator="0x" + OPERATOR[2:].upper()).collect(http, NOW_S, NOW_S - 900)
-    subgraph, rpc, info = server.requests
+    subgraph, rpc, gas, info = server.requests
     asked = json.loads(subgraph.body)
     assert asked["variables"] == {"operator": OPERATOR, "since": str(NOW_S - 7 * 86400)}
     assert subgraph.headers["authorization"] == f"Bearer {KEY}"
     call = {"to": OPERATOR, "data": "0x2ebd89d1"}
     assert json.loads(rpc.body) == {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "0x4b75400"]}
+    balance = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBalance", "params": [WALLET, "latest"]}
+    assert json.loads(gas.body) == balance
     assert (info.method, info.target, info.headers["authorization"]) == ("GET", "/info", "Bearer info-key")
 
 
@@ -323,6 +328,7 @@ def _answer_text() -> bytes:
     variables = {"operator": OPERATOR, "since": "0"}
     flagged = entities(_slashed(BLOCK_S - 60))
     flagged["operator"]["flagsTargeted"] = [{"result": "voting", "targetStakeAtRiskWei": "1"}]
+    flagged["operator"]["queueEntries"] = [{"date": "1"}]
     body = json.dumps({"query": QUERY, "variables": variables}).encode()
     headers = {"authorization": f"Bearer {KEY}"}
     return graph_gateway.answer(SAMPLES / "schema.graphql", flagged, headers, body, KEY)
@@ -392,6 +398,86 @@ def test_staked_on_nothing_is_idle() -> None:
     assert (snapshot.health.status, snapshot.health.reason) == (HealthStatus.UP, "idle: nothing is staked")
     assert snapshot.health.details["apy"] is None
     assert only(snapshot).amount == 3000
+
+
+def changed(**parts: Any) -> Entities:
+    return entities(lambda found: found["operator"].update(parts))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "balances_wei", "gas", "is_low"),
+    [
+        ([WALLET], {WALLET: 10**18}, "1", False),
+        ([WALLET], {WALLET: 10**18 - 1}, "0.999999999999999999", True),
+        ([WALLET, "0x" + "3" * 40], {WALLET: 5 * 10**18}, "0", True),
+        ([WALLET, WALLET], {WALLET: 5 * 10**18}, "5", False),
+        ([], {}, None, False),
+    ],
+)
+def test_gas_is_that_of_the_poorest_wallet(
+    nodes: list[str], balances_wei: dict[str, int], gas: str | None, *, is_low: bool
+) -> None:
+    state = json.loads((SAMPLES / "chain.json").read_text()) | {"gas_wei": balances_wei}
+
+    def respond(request: Request) -> Answer:
+        if request.path == "/rpc":
+            return Answer(200, operator_contract.answer(state, request.body), "application/json")
+        return operator(changed(nodes=nodes))(request)
+
+    health = read(respond).health
+    assert health.details["gas_pol"] == gas
+    assert ("without gas" in health.reason, health.status == HealthStatus.DEGRADED) == (is_low, is_low)
+
+
+@pytest.mark.parametrize("result", ["0x", "12", "0xno", "0x" + "f" * 65, None, 7])
+def test_a_strange_balance_is_unknown_and_costs_nothing_else(result: Any) -> None:
+    whole = read(sample(WORKING))
+
+    def respond(request: Request) -> Answer:
+        if b"eth_getBalance" in request.body:
+            body = json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
+            return Answer(200, body, "application/json")
+        return sample(WORKING)(request)
+
+    snapshot = read(respond)
+    assert (snapshot.earnings, snapshot.health.status) == (whole.earnings, HealthStatus.UP)
+    assert snapshot.health.details["gas_pol"] is None
+    assert "the gas of its nodes is unknown" in snapshot.warnings[0]
+
+
+def test_more_wallets_than_a_fleet_has_are_not_asked_for() -> None:
+    wallets = [f"0x{index:040x}" for index in range(40)]
+    with Loopback(operator(changed(nodes=wallets), uncollected_wei=0)) as server, HttpClient(10) as http:
+        adapter(server.url).collect(http, NOW_S, None)
+        assert sum(b"eth_getBalance" in request.body for request in server.requests) == 5
+
+
+@pytest.mark.parametrize(
+    ("uncollected_data", "says"),
+    [(629, ""), (630, "twice what nodes let come together"), (1889, "twice"), (1890, "anyone may collect")],
+)
+def test_what_is_not_collected_in_time_is_said_before_others_may_take_it(uncollected_data: int, says: str) -> None:
+    """The limit is 3150 DATA: nodes collect at a tenth, and beyond the whole anyone may."""
+    health = read(operator(entities(), uncollected_wei=uncollected_data * DATA)).health
+    assert (health.status == HealthStatus.DEGRADED) is bool(says)
+    assert says in health.reason
+
+
+@pytest.mark.parametrize(("days", "says"), [(6.9, "of these 1 run dry within 7 days"), (7.1, None)])
+def test_sponsorships_that_end_soon_are_said(days: float, says: str | None) -> None:
+    found = entities()
+    found["operator"]["stakes"][0]["sponsorship"]["projectedInsolvency"] = str(BLOCK_S + round(days * 86400))
+    health = read(operator(found, uncollected_wei=0)).health
+    assert health.status == HealthStatus.UP
+    assert health.reason.split("; ") == ["sponsorships it is staked on: 3, of which 2 pay", *([says] if says else [])]
+
+
+def test_delegators_who_wait_are_said() -> None:
+    """Who undelegates everything has an amount of 2^256 - 1 in the queue: only the count tells something."""
+    queue = [{"date": str(BLOCK_S - 3 * 86400 - 60), "amount": str(2**256 - 1)}, {"date": str(BLOCK_S), "amount": "1"}]
+    health = read(operator(changed(queueEntries=queue), uncollected_wei=0)).health
+    assert health.reason.endswith("; undelegations that wait for money: 2, for up to 3 days")
+    assert (health.details["undelegations_waiting"], health.details["unstaked_data"]) == (2, "3000")
 
 
 # Grants and options

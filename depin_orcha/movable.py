@@ -1,0 +1,72 @@
+"""Which grants a plan may move, protocol by protocol, and what a reading says of one beside its amount.
+
+A grant is movable where a larger one can earn more within hours and a back end sets it. Every other limit protects,
+and is left to the owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .actuators.mysterium import refusal
+from .types import Resource
+
+Details = Mapping[str, Any]
+"""``health.details`` of a reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the grant of a protocol is planned; as they stand, those of one that no plan moves.
+
+    ``restart_loss_hours``: hours of income that a change costs. ``terms``: what beside the grant decides what is
+    earned; only hours with equal terms are compared. ``unlimited``: resources of which the node may take all there
+    is. ``fixed``: why the grant of this very node cannot be moved, None where it can.
+    """
+
+    movable: bool = False
+    restart_loss_hours: float = 0.0
+    terms: Callable[[Details], Any] = lambda _: None
+    unlimited: Callable[[Details], tuple[Resource, ...]] = lambda _: ()
+    fixed: Callable[[Details], str | None] = lambda _: None
+
+
+def rules(protocol: str) -> Rules:
+    """The rules of a protocol, which for one that is not known here are that nothing is moved."""
+    return _RULES.get(protocol, Rules())
+
+
+def _prices_offered(details: Details) -> Any:
+    offers: list[dict[str, Any]] = details.get("offers") or []
+    names = ("runtime", "glm_per_cpu_s", "glm_per_s", "glm_start")
+    return sorted([str(offer.get(name)) for name in names] for offer in offers)
+
+
+def _services_offered(details: Details) -> Any:
+    """The services that run, and whether consumers cannot reach them at all."""
+    services: dict[str, str] = details.get("services") or {}
+    network: Details = details.get("network") or {}
+    return sorted(name for name, state in services.items() if state == "Running"), network.get("monitoring") == "failed"
+
+
+def _unshaped(details: Details) -> tuple[Resource, ...]:
+    shaper: Details | None = details.get("shaper")
+    is_off = shaper is not None and not shaper["enabled"] and not shaper["per_connection"]
+    return (Resource.UPLINK_BPS,) if is_off else ()
+
+
+def _per_connection(details: Details) -> str | None:
+    """The kernel shapes each connection by itself: its limit says nothing of what the node takes as a whole."""
+    shaper: Details = details.get("shaper") or {}
+    if shaper.get("per_connection"):
+        return "its shaper sets a per-connection limit, which is none of the node as a whole: for protection, by hand"
+    return refusal(str(details.get("version")))
+
+
+_RULES = {
+    "golem": Rules(movable=True, restart_loss_hours=0.1, terms=_prices_offered),
+    "mysterium": Rules(movable=True, terms=_services_offered, unlimited=_unshaped, fixed=_per_connection),
+    "storj": Rules(restart_loss_hours=0.5),
+}

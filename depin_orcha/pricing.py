@@ -1,0 +1,160 @@
+"""Prices in a collect: asked for beside the nodes, then kept, and the hours that are over valued once and for all."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from decimal import Decimal
+from typing import Any
+
+from . import prices
+from .adapters import paid_in
+from .asof import AsOf
+from .config import with_secrets
+from .cycle import Job
+from .errors import AdapterError, ConfigError, FailureKind
+from .local import LOCAL_CURRENCY
+from .net import HttpClient
+from .store import Store
+from .timefmt import rfc3339
+from .types import HOUR_S, Failure, Price
+from .values import NO_MONEY, OWNERS_WORD, unit_price
+
+_DEADLINE_S = 20
+_MANUAL, _POINTS = OWNERS_WORD
+_HINT = (
+    "earnings are kept in their token; a token that is not known to the sources needs its id in ids of [prices], or "
+    "what it is worth in static of [prices]"
+)
+
+
+class Pricing:
+    """The prices of one collect; the sources answer while the nodes are read."""
+
+    def __init__(self, pool: Executor, job: Job, known: AsOf) -> None:
+        self._job = job
+        self._options = job.config.settings.prices
+        self._local = job.config.settings.costs.currency
+        self._currencies = {currency for options in job.config.nodes.values() for currency in paid_in(options)}
+        self._by_owner = _stated(job)
+        told = {currency: known.price_at(currency, job.now_s) for currency in {*self._currencies, self._local}}
+        last = {currency: price for currency, price in told.items() if price and price.source not in OWNERS_WORD}
+        self._quotes = pool.submit(self._latest, prices.Memory(last, known.price_jumps(), known.backoffs()))
+
+    def store(self, store: Store, warnings: list[str]) -> list[Failure]:
+        """Keep the prices, value the completed hours, and say which tokens have no usable price from anyone."""
+        quotes, now_s = self._quotes.result(), self._job.now_s
+        known = AsOf(store.connection, now_s)
+        with store.transaction():
+            store.set_meta(LOCAL_CURRENCY, self._local)
+            _keep(store, quotes, now_s)
+            told = {price.currency for price in quotes.prices if self._is_usable(price)}
+            store.add_prices(self._needed(known, told), now_s)
+        self._value_hours(store, known)
+        warnings += quotes.warnings
+        if unit_price(self._local, known.price_at(self._local, now_s), now_s) is None:
+            warnings.append(f"no rate of {self._local} is known: amounts are told in USD alone")
+        warnings += [f"{problem.message}; another source or a stored price is used" for problem in quotes.problems]
+        lacking = [
+            currency
+            for currency in sorted(self._currencies - NO_MONEY)
+            if not self._is_usable(unit_price(currency, known.price_at(currency, now_s), now_s))
+        ]
+        if not lacking:
+            return []
+        reasons = "; ".join(problem.message for problem in quotes.problems) or "the sources do not know it"
+        kind = quotes.problems[0].kind if quotes.problems else FailureKind.SHAPE
+        return [Failure(None, kind, f"no usable price of {', '.join(lacking)}: {reasons}", _HINT)]
+
+    def rows(self, known: AsOf) -> list[dict[str, Any]]:
+        """``data.prices[]``: the last known price of everything that is paid here, and of the owner's money."""
+        found = [known.price_at(currency, self._job.now_s) for currency in sorted({*self._currencies, self._local})]
+        return [
+            {
+                "currency": price.currency,
+                "usd_per_unit": float(price.usd_per_unit),
+                "source": price.source,
+                "observed_at": rfc3339(price.observed_s),
+                "stale": not self._is_usable(price),
+            }
+            for price in found
+            if price is not None
+        ]
+
+    def _latest(self, memory: prices.Memory) -> prices.Quotes:
+        try:
+            options, warnings = with_secrets(self._options, self._job.config.path)
+        except ConfigError as error:
+            problem = AdapterError(FailureKind.CONFIG, error.message, error.hint)
+            return prices.Quotes(problems=[problem])
+        with HttpClient(_DEADLINE_S) as http:
+            quotes = prices.latest(http, options, self._currencies, self._job.now_s, memory, self._local)
+        quotes.warnings += warnings
+        return quotes
+
+    def _is_usable(self, price: Price | None) -> bool:
+        return price is not None and self._job.now_s - price.observed_s <= self._options.max_age_s
+
+    def _needed(self, known: AsOf, told: set[str]) -> list[Price]:
+        """What the owner says of currencies that no source told a usable price of, now or shortly before."""
+        last = {currency: known.price_at(currency, self._job.now_s) for currency in self._by_owner.keys() - told}
+        return [
+            self._by_owner[currency]
+            for currency, price in last.items()
+            if price is None or price.source in OWNERS_WORD or not self._is_usable(price)
+        ]
+
+    def _value_hours(self, store: Store, known: AsOf) -> None:
+        """Fix the price of completed hours once: the last one at or before the hour's end, from the history if need be.
+
+        Where no source knows the token, hours before the first price are worth what the owner says.
+        """
+        open_hours = known.unvalued_hours()
+        missing: dict[str, list[int]] = {}
+        for currency, hour_s in open_hours:
+            price = _price_of(known, currency, hour_s)
+            if price is None or hour_s + HOUR_S - price.observed_s > self._options.max_age_s:
+                missing.setdefault(currency, []).append(hour_s)
+        known_to_sources = {currency for currency in missing if prices.token_id(self._options, currency)}
+        for currency in sorted(known_to_sources):
+            self._fetch_history(store, known, currency, missing[currency])
+        by_owner = {currency: price for currency, price in self._by_owner.items() if currency not in known_to_sources}
+        found = [(one, hour_s, _price_of(known, one, hour_s) or by_owner.get(one)) for one, hour_s in open_hours]
+        local = self._local
+        found += [(local, hour_s, _price_of(known, local, hour_s)) for hour_s in known.hours_without_rate(local)]
+        with store.transaction():
+            store.value_hours([(one, hour_s, price) for one, hour_s, price in found if price], self._job.now_s)
+
+    def _fetch_history(self, store: Store, known: AsOf, currency: str, hours: list[int]) -> None:
+        window = (min(hours) - prices.HISTORY_LOOKBACK_S, max(hours) + HOUR_S)
+        try:
+            options, _ = with_secrets(self._options, self._job.config.path)
+        except ConfigError:
+            return
+        with HttpClient(_DEADLINE_S) as http:
+            found = prices.history(http, options, currency, window, self._job.now_s, known.backoffs())
+        with store.transaction():
+            _keep(store, found, self._job.now_s)
+
+
+def _stated(job: Job) -> dict[str, Price]:
+    """What the owner says that units are worth: tokens in ``[prices]``, points in the section of their node."""
+    stated = {currency: (_MANUAL, usd) for currency, usd in job.config.settings.prices.static.items()}
+    for options in job.config.nodes.values():
+        usd_per_point = getattr(options, _POINTS, None)
+        if usd_per_point is not None:
+            stated |= dict.fromkeys(NO_MONEY, (_POINTS, usd_per_point))
+    return {
+        currency: Price(currency, Decimal(str(usd)), source, job.now_s) for currency, (source, usd) in stated.items()
+    }
+
+
+def _keep(store: Store, quotes: prices.Quotes, now_s: int) -> None:
+    store.add_prices(quotes.prices, now_s)
+    store.add_price_jumps(quotes.jumps.values(), now_s)
+    for source, backoff in quotes.backoffs.items():
+        store.set_backoff(source, backoff)
+
+
+def _price_of(known: AsOf, currency: str, hour_s: int) -> Price | None:
+    end_s = hour_s + HOUR_S
+    return unit_price(currency, known.price_at(currency, end_s), end_s)
