@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_FLOOR, Decimal, localcontext
 from functools import lru_cache
 
-from .types import DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKind
+from .types import CERTAINTY, DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKind
 
 GAP_S = 2 * HOUR_S
 """Longer than this between two readings, the hours between are known only in sum."""
@@ -66,8 +66,9 @@ def continued(sample: EarningsSample, previous: EarningsSample | None) -> Earnin
         return sample
     if sample.baseline is None and sample.keeps_peak:
         peak = previous.amount if previous.baseline is None else previous.baseline
-        sample = replace(sample, baseline=max(peak, sample.amount))
-    elif sample.baseline is None and (lacking := -_net(previous, sample)) > 0:
+        is_lost = sample.lost_s is not None and sample.lost_s > previous.observed_s
+        sample = replace(sample, baseline=sample.amount if is_lost else max(peak, sample.amount))
+    elif sample.baseline is None and sample.withheld and (lacking := -_net(previous, sample)) > 0:
         # Amounts that are rounded withhold too much at times; what is lacking comes off the next growth.
         sample = replace(sample, baseline=DECIMALS.add(sample.amount, lacking))
     if sample.stepped is not None and sample.stepped_s is None and sample.stepped == previous.stepped:
@@ -186,6 +187,8 @@ def _add_growth(hours: Hours, previous: EarningsSample, sample: EarningsSample) 
             return
     step = _step(previous, sample, earned)
     quality = Quality.MEASURED if end_s - start_s <= GAP_S else Quality.INTERPOLATED
+    if sample.estimated or previous.estimated:
+        quality = Quality.ESTIMATED
     for hour_s, part in spread(DECIMALS.subtract(earned, step), start_s, end_s).items():
         _add(hours, hour_s, part, quality)
     if step:
@@ -209,8 +212,7 @@ def _step(previous: EarningsSample, sample: EarningsSample, earned: Decimal) -> 
 def _add(hours: Hours, hour_s: int, amount: Decimal, quality: Quality) -> None:
     with localcontext(DECIMALS):
         old, old_quality = hours.get(hour_s, (Decimal(0), quality))
-        worse = Quality.INTERPOLATED if Quality.INTERPOLATED in (quality, old_quality) else quality
-        hours[hour_s] = (old + amount, worse)
+        hours[hour_s] = (old + amount, max(quality, old_quality, key=CERTAINTY.index))
 
 
 def _hour(instant_s: int) -> int:

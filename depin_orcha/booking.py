@@ -29,15 +29,31 @@ def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learne
     stored_ids = _stored_ids(connection, snapshot)
     for sample in accrual.without_mixing(snapshot.earnings, stored_ids):
         new.setdefault((sample.currency, str(sample.kind), sample.period, sample.external_id), []).append(sample)
-    voided: dict[Series, list[VoidedSample]] = {}
+    voided: dict[Series, list[int]] = {}
     for void in snapshot.voided:
-        voided.setdefault((void.currency, str(void.kind), void.period, void.external_id), []).append(void)
+        series = void.currency, str(void.kind), void.period, void.external_id
+        voided.setdefault(series, []).extend(_voided_s(connection, snapshot.node, void))
     booked: list[Accrual] = []
     # Earlier periods first: a new period starts where the closed one ended.
-    for series in sorted(new.keys() | voided.keys(), key=lambda key: (_first_s(new.get(key, [])), key[2])):
+    for series in sorted(
+        new.keys() | {key for key, instants in voided.items() if instants},
+        key=lambda key: (_first_s(new.get(key, [])), key[2]),
+    ):
         changes = new.get(series, []), voided.get(series, [])
         booked += _book_series(connection, run_id, snapshot.node, series, changes, learned_s)
     return booked
+
+
+def _voided_s(connection: sqlite3.Connection, node: str, void: VoidedSample) -> list[int]:
+    """The instants of what was taken back, which may be all that is known of a series."""
+    if void.observed_s is not None:
+        return [void.observed_s]
+    rows = connection.execute(
+        "SELECT observed_s FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? AND period = ? "
+        "AND external_id = ? AND voided_s IS NULL",
+        (node, void.currency, str(void.kind), void.period, void.external_id),
+    )
+    return [row[0] for row in rows]
 
 
 def _first_s(samples: Sequence[EarningsSample]) -> int:
@@ -63,14 +79,14 @@ def _book_series(
     run_id: int,
     node: str,
     series: Series,
-    changes: tuple[Sequence[EarningsSample], Sequence[VoidedSample]],
+    changes: tuple[Sequence[EarningsSample], Sequence[int]],
     learned_s: int,
 ) -> list[Accrual]:
-    """Store new and voided samples of one series; returns the ledger's change that follows from them."""
+    """Store new samples of one series and void others, by their instants; returns how the ledger changes by them."""
     new, voided = changes
     currency, kind, period, external_id = series
     key = (node, currency, kind, external_id, period)
-    first_s = min(sample.observed_s for sample in (*new, *voided))
+    first_s = min([*(sample.observed_s for sample in new), *voided])
     anchor_s = connection.execute(
         "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
@@ -78,14 +94,15 @@ def _book_series(
     ).fetchone()[0]
     opened_s = _opened_s(connection, key, new, first_s) if anchor_s is None else None
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    if not voided and {sample.observed_s for sample in new} <= {sample.observed_s for sample in before}:
+    said = {(sample.observed_s, sample.amount) for sample in before}
+    if not voided and all((sample.observed_s, sample.amount) in said for sample in new):
         return []
     possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
     _insert_samples(connection, run_id, node, _continued(before, possible, opened_s), learned_s)
     connection.executemany(
         "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
-        [(learned_s, *key, void.observed_s) for void in voided],
+        [(learned_s, *key, observed_s) for observed_s in voided],
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
     return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
@@ -109,13 +126,15 @@ def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_
 
     Months are told apart by their names, and all that a node counts by the month begins with it: a satellite that it
     did not have, or that was only part of the sum before. Of other periods of a series, the one that was read earlier
-    is the earlier one.
+    is the earlier one. What is counted since ever follows nothing.
     """
     node, currency, kind, external_id, period = key
+    if not period:
+        return None
     if accrual.period_window(period):
-        where, values = "period < ?", (period,)
+        where, values = "period GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]' AND period < ?", (period,)
     else:
-        where, values = "external_id = ? AND period <> ?", (external_id, period)
+        where, values = "external_id = ? AND period NOT IN (?, '')", (external_id, period)
     return connection.execute(
         "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "  # noqa: S608
         f"AND {where} AND voided_s IS NULL AND observed_s < ?",
@@ -123,13 +142,15 @@ def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_
     ).fetchone()[0]
 
 
-def _is_dated_too_early(
-    sample: EarningsSample, stored: Sequence[EarningsSample], voided: Sequence[VoidedSample]
-) -> bool:
-    """Does the counter stand lower in a later reading? Then the clock went back, and its growth is known already."""
-    gone = {void.observed_s for void in voided}
-    return (sample.kind is SampleKind.COUNTER and not sample.keeps_peak) and any(
-        one.observed_s > sample.observed_s and one.amount < sample.amount and one.observed_s not in gone
+def _is_dated_too_early(sample: EarningsSample, stored: Sequence[EarningsSample], voided: Sequence[int]) -> bool:
+    """Does the counter stand lower in a later reading? Then the clock went back, and its growth is known already.
+
+    One that keeps its peak is told of by its last reading alone, whatever an older one, or another of that time, says.
+    """
+    if sample.keeps_peak:
+        return any(one.observed_s >= sample.observed_s for one in stored)
+    return sample.kind is SampleKind.COUNTER and any(
+        one.observed_s > sample.observed_s and one.amount < sample.amount and one.observed_s not in voided
         for one in stored
     )
 
@@ -150,7 +171,7 @@ def _continued(
 
 def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
     rows = connection.execute(
-        "SELECT observed_s, amount, share, withheld, baseline, stepped, stepped_s FROM earnings_samples "
+        "SELECT observed_s, amount, share, withheld, baseline, stepped, stepped_s, estimated FROM earnings_samples "
         "WHERE node = ? AND currency = ? "
         "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
         (*key, from_s),
@@ -169,8 +190,9 @@ def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) 
             baseline=None if baseline is None else Decimal(baseline),
             stepped=None if stepped is None else Decimal(stepped),
             stepped_s=stepped_s,
+            estimated=bool(estimated),
         )
-        for observed_s, amount, share, withheld, baseline, stepped, stepped_s in rows
+        for observed_s, amount, share, withheld, baseline, stepped, stepped_s, estimated in rows
     ]
 
 
@@ -178,7 +200,11 @@ def _insert_samples(
     connection: sqlite3.Connection, run_id: int, node: str, samples: Iterable[EarningsSample], learned_s: int
 ) -> None:
     connection.executemany(
-        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE "
+        "SET amount = excluded.amount, share = excluded.share, withheld = excluded.withheld, "
+        "baseline = excluded.baseline, stepped = excluded.stepped, stepped_s = excluded.stepped_s, "
+        "estimated = excluded.estimated, voided_s = NULL "
+        "WHERE voided_s IS NOT NULL OR amount <> excluded.amount",
         [
             (
                 node,
@@ -193,6 +219,7 @@ def _insert_samples(
                 None if one.baseline is None else decimal_text(one.baseline),
                 None if one.stepped is None else decimal_text(one.stepped),
                 one.stepped_s,
+                one.estimated,
                 learned_s,
                 run_id,
             )

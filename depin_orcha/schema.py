@@ -30,7 +30,8 @@ CREATE TABLE host_samples (
 CREATE TABLE earnings_samples (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, kind TEXT NOT NULL, period TEXT NOT NULL,
   external_id TEXT NOT NULL, observed_s INTEGER NOT NULL, amount TEXT NOT NULL, share TEXT NOT NULL,
-  withheld TEXT NOT NULL, baseline TEXT, stepped TEXT, stepped_s INTEGER, learned_s INTEGER NOT NULL, voided_s INTEGER,
+  withheld TEXT NOT NULL, baseline TEXT, stepped TEXT, stepped_s INTEGER, estimated INTEGER NOT NULL,
+  learned_s INTEGER NOT NULL, voided_s INTEGER,
   run_id INTEGER NOT NULL REFERENCES runs (id),
   PRIMARY KEY (node, currency, kind, external_id, period, observed_s)) STRICT, WITHOUT ROWID;
 CREATE INDEX stepped_samples ON earnings_samples (node, observed_s) WHERE stepped IS NOT NULL;

@@ -103,9 +103,11 @@ class EarningsSample:
     ``d * share - growth of withheld``. ``period`` names the stretch inside which a counter only grows
     (``2026-11``, an activity id, ``""`` for a lifetime counter); ``external_id`` names the series
     (a satellite, an activity, an invoice). ``keeps_peak``: a fall is only a late or wobbling reading, so growth counts
-    again once the old peak is passed; without it a fall is the new baseline. ``baseline`` is what the next growth
+    again once the old peak is passed, unless there was a loss, the last one at ``lost_s``, since the reading before;
+    without it a fall is the new baseline. ``baseline`` is what the next growth
     counts from, as stored; None is the amount itself. ``began_s``: when the period began, where its name does not tell;
-    what was not read then is history. ``stepped``: the part of the amount that moves only now and then,
+    what was not read then is history. ``estimated``: computed from what the network told, as its contract would.
+    ``stepped``: the part of the amount that moves only now and then,
     for all the time since it last moved, at ``stepped_s`` as stored; None where nothing does.
     """
 
@@ -118,17 +120,22 @@ class EarningsSample:
     share: Decimal = Decimal(1)
     withheld: Decimal = Decimal(0)
     keeps_peak: bool = False
+    lost_s: int | None = None
     baseline: Decimal | None = None
     stepped: Decimal | None = None
     stepped_s: int | None = None
     began_s: int | None = None
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VoidedSample:
-    """A sample that the network took back (rejected, cancelled, failed); what it earned is booked negative."""
+    """A sample that the network took back (rejected, cancelled, failed); what it earned is booked negative.
 
-    observed_s: int
+    ``observed_s`` None: every sample of the series. A sample that is delivered again counts again.
+    """
+
+    observed_s: int | None
     currency: str
     kind: SampleKind
     period: str

@@ -116,11 +116,13 @@ def shown(snapshot: Snapshot) -> dict[str, Any]:
             | ({"share": decimal_text(one.share)} if one.share != 1 else {})
             | ({"withheld": decimal_text(one.withheld)} if one.withheld else {})
             | ({"keeps_peak": True} if one.keeps_peak else {})
+            | ({"estimated": True} if one.estimated else {})
+            | ({"lost_at": _rfc3339(one.lost_s)} if one.lost_s is not None else {})
             for one in snapshot.earnings
         ],
         "voided": [
             {
-                "observed_at": _rfc3339(one.observed_s),
+                "observed_at": None if one.observed_s is None else _rfc3339(one.observed_s),
                 "currency": one.currency,
                 "kind": str(one.kind),
                 "period": one.period,

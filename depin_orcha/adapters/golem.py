@@ -213,13 +213,16 @@ class _Ledger:
         voided = [
             VoidedSample(note.at_s, note.currency, SampleKind.COUNTER, note.activity, note.activity)
             for note in self.notes
-            if self._is_void(note) and (note.activity, note.at_s) not in kept
+            if note.void and (note.activity, note.at_s) not in kept
         ]
-        voided += [
-            VoidedSample(invoice.at_s, invoice.currency, SampleKind.EVENT, "", invoice.id)
-            for invoice in self.invoices
-            if invoice.void or not (self.whole or (invoice.id, invoice.at_s) in kept)
-        ]
+        for invoice in self.invoices:
+            if invoice.void or not (self.whole or (invoice.id, invoice.at_s) in kept):
+                voided.append(VoidedSample(invoice.at_s, invoice.currency, SampleKind.EVENT, "", invoice.id))
+            voided += [
+                VoidedSample(None, invoice.currency, SampleKind.COUNTER, activity, activity)
+                for activity in invoice.activities
+                if activity in self.taken_back
+            ]
         return list(dict.fromkeys(voided))
 
     def _is_void(self, note: Note) -> bool:
@@ -245,8 +248,8 @@ def _read_ledger(daemon: Daemon, invoices: Sequence[Invoice], cursor_s: int | No
     ]
     noted = {note.activity for note in notes if not note.void}
     for invoice in recent:
-        # One that is taken back, or given back, does so to all its notes; any other needs the last of each activity.
-        if invoice.void or invoice.id in answered or not noted.issuperset(invoice.activities):
+        # One that is accepted after all gives back all its notes; any other needs the last of each activity.
+        if not invoice.void and (invoice.id in answered or not noted.issuperset(invoice.activities)):
             starts = [daemon.started_s(invoice.agreement, activity, invoice.at_s) for activity in invoice.activities]
             after_s = min((start_s for start_s in starts if start_s is not None), default=None)
             if after_s is None or after_s <= cursor_s:
@@ -262,6 +265,7 @@ def _deleted(daemon: Daemon, invoices: Iterable[Invoice], notes: Iterable[Note])
     return [
         Note(activity, invoice.at_s, activity, invoice.agreement, due, invoice.currency, void=False, first=is_known)
         for invoice in invoices
+        if not invoice.void
         for activity in invoice.activities
         if activity not in noted and (due := daemon.due(activity))
         for is_known in [daemon.started_s(invoice.agreement, activity, invoice.at_s) is not None]

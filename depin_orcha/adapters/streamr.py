@@ -128,7 +128,7 @@ class Adapter:
         warnings: list[str] = []
         slashed_since_s = now_s - _SLASHING_SHOWN_S
         if since_s is not None:
-            slashed_since_s = min(slashed_since_s, since_s - _USUAL_LAG_S)
+            slashed_since_s = min(slashed_since_s, since_s - _LARGEST_LAG_S)
         state = read_operator(http, url, self.options.subgraph_key, operator, slashed_since_s)
         if now_s - state.block_s > _LARGEST_LAG_S:
             raise AdapterError(
@@ -147,13 +147,15 @@ class Adapter:
             observed_s=now_s,
             earnings=(
                 EarningsSample(
-                    observed_s=now_s,
+                    observed_s=state.block_s,
                     amount=_data(state.collected_wei + net_wei),
                     currency="DATA",
                     kind=SampleKind.COUNTER,
                     external_id=operator,
                     share=share,
-                    keeps_peak=not _was_slashed(state, since_s),
+                    keeps_peak=True,
+                    estimated=exact is None,
+                    lost_s=max((one.at_s for one in state.slashings), default=None),
                 ),
             ),
             health=_health(state, uncollected, gas_wei, node, now_s, method="contract" if exact else "estimated"),
@@ -220,14 +222,6 @@ def _estimated(state: OperatorState) -> Uncollected:
     """What is uncollected by the subgraph alone: each stake as it was last touched, and its rate since then."""
     limit_wei = state.value_wei * state.uncollected_limit_fraction_wei // WHOLE_WEI
     return Uncollected(sum(stake.uncollected_wei(state.block_s) for stake in state.stakes), limit_wei)
-
-
-def _was_slashed(state: OperatorState, since_s: int | None) -> bool:
-    """Was stake lost since the last reading, whose block may have been a little older than the reading?
-
-    Then a fall of the counter is a loss: a kicked operator forfeits what it had not collected.
-    """
-    return since_s is not None and any(one.at_s > since_s - _USUAL_LAG_S for one in state.slashings)
 
 
 def _health(

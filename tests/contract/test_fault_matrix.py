@@ -257,7 +257,7 @@ def replaced(respond: Respond, body: bytes, other: bytes) -> Respond:
 
 def complaint(case: Case, whole: dict[str, Any], read: dict[str, Any], *, may_lose: bool = False) -> str:
     """What a reading tells that the whole node does not, or leaves out without a word; nothing if all is well."""
-    before, now = ([timeless(one) for one in side["earnings"]] for side in (whole, read))
+    before, now = ([judged(one) for one in side["earnings"]] for side in (whole, read))
     told = [one for one in now if one["external_id"] not in case.meta.get("fallback_ids", [])]
     if invented := [one for one in told if one not in before]:
         return f"invented {invented[0]}"
@@ -275,9 +275,10 @@ def complaint(case: Case, whole: dict[str, Any], read: dict[str, Any], *, may_lo
     return "lost a standing without a word" if read["standings"].keys() < whole["standings"].keys() else ""
 
 
-def timeless(earning: dict[str, Any]) -> dict[str, Any]:
-    """From when on a counter counts from zero moves no money."""
-    return earning | {"observed_at": None} if earning["amount"] == "0" else earning
+def judged(earning: dict[str, Any]) -> dict[str, Any]:
+    """From when on a counter counts from zero moves no money, and to be called estimated is no fault of an amount."""
+    own = {key: value for key, value in earning.items() if key != "estimated"}
+    return own | {"observed_at": None} if earning["amount"] == "0" else own
 
 
 def agrees(value: Any, whole: Any) -> bool:

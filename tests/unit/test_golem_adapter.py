@@ -131,7 +131,7 @@ def _status(index: int, status: str) -> Callable[[Any], None]:
 def test_a_void_invoice_takes_all_its_notes_back(status: str) -> None:
     snapshot = read(edited(sample(WORKING), INVOICES, _status(0, status)))
     assert not counter(snapshot, DONE)
-    assert [one.observed_s - NOW_S for one in snapshot.voided if one.external_id == DONE] == [-93_933, -92_253, -90_453]
+    assert [one.observed_s for one in snapshot.voided if one.external_id == DONE] == [None]
     assert sum(one.amount for one in snapshot.standings if one.standing is Standing.ACCEPTED) == Decimal(
         "0.082276741666666662"
     )
@@ -149,7 +149,7 @@ def test_an_invoice_that_replaces_a_void_one_keeps_the_notes() -> None:
 def test_a_void_note_is_left_to_the_next_one() -> None:
     snapshot = read(edited(sample(WORKING), NOTES, _status(1, "REJECTED")))
     assert [amount for _, amount in counter(snapshot, DONE)] == ["0", "0.006002155555555555", "0.1800038202986111"]
-    assert [one.observed_s - NOW_S for one in snapshot.voided if one.external_id == DONE] == [-92_253]
+    assert [one.observed_s for one in snapshot.voided if one.external_id == DONE] == [NOW_S - 92_253]
 
 
 def test_an_invoice_covers_what_its_last_note_could_not() -> None:

@@ -85,6 +85,15 @@ def test_a_late_statement_of_the_closed_month_is_added_once(path: Path) -> None:
         assert total == Decimal("0.20") + Decimal("0.20")
 
 
+def test_what_was_estimated_is_told_as_such_until_it_was_read(path: Path) -> None:
+    with opened(path) as store:
+        add(store, snapshot("2026-11-22T10:00", replace(counter("2026-11-22T10:00", "1"), estimated=True)))
+        add(store, snapshot("2026-11-22T11:00", counter("2026-11-22T11:00", "2")))
+        add(store, snapshot("2026-11-22T12:00", counter("2026-11-22T12:00", "3")))
+        hours = AsOf(store.connection, at("2026-11-22T12:00")).hours()
+        assert [hour.quality for hour in hours] == [Quality.ESTIMATED, Quality.MEASURED]
+
+
 def test_a_month_read_otherwise_than_the_one_before_begins_with_its_first_hour(path: Path) -> None:
     with opened(path) as store:
         add(

@@ -122,10 +122,10 @@ def test_what_is_asked() -> None:
     assert (info.method, info.target, info.headers["authorization"]) == ("GET", "/info", "Bearer info-key")
 
 
-def test_slashings_are_asked_for_since_the_last_reading() -> None:
+def test_slashings_are_asked_for_since_the_oldest_block_of_the_last_reading() -> None:
     with Loopback(sample(WORKING)) as server, HttpClient(10) as http:
         adapter(server.url).collect(http, NOW_S, NOW_S - 30 * 86400)
-    assert json.loads(server.requests[0].body)["variables"]["since"] == str(NOW_S - 30 * 86400 - 300)
+    assert json.loads(server.requests[0].body)["variables"]["since"] == str(NOW_S - 30 * 86400 - 3600)
 
 
 # What is earned
@@ -197,17 +197,10 @@ def _slashed(at_s: int) -> Callable[[Entities], None]:
     return lambda found: found["operator"].update(slashingEvents=[event])
 
 
-@pytest.mark.parametrize(
-    ("at_s", "since_s", "keeps"),
-    [
-        (BLOCK_S - 100, NOW_S - 900, False),
-        (BLOCK_S - 1000, NOW_S - 900, False),  # the subgraph may have been some minutes behind at the last reading
-        (BLOCK_S - 2000, NOW_S - 900, True),
-        (BLOCK_S - 100, None, True),
-    ],
-)
-def test_only_a_slashing_since_the_last_reading_forgets_the_peak(at_s: int, since_s: int | None, keeps: bool) -> None:
-    assert only(read(operator(entities(_slashed(at_s))), since_s)).keeps_peak is keeps
+def test_a_reading_is_of_its_block_and_tells_of_the_last_slashing() -> None:
+    sample_of = only(read(operator(entities(_slashed(BLOCK_S - 2000))), NOW_S - 900))
+    assert (sample_of.observed_s, sample_of.keeps_peak, sample_of.lost_s) == (BLOCK_S, True, BLOCK_S - 2000)
+    assert only(read(operator(entities()), NOW_S - 900)).lost_s is None
 
 
 @pytest.mark.parametrize(
