@@ -255,8 +255,18 @@ def _read_ledger(daemon: Daemon, invoices: Sequence[Invoice], cursor_s: int | No
             if after_s is None or after_s <= cursor_s:
                 earlier = daemon.notes(None if after_s is None else after_s - 1, until_s=invoice.at_s)
                 notes += [note for note in earlier if note.agreement == invoice.agreement]
-    notes += [*spoiled, *_deleted(daemon, recent, notes)]
+    notes += [*spoiled, *_of_their_second(daemon, spoiled), *_deleted(daemon, recent, notes)]
     return _Ledger(recent, list({note.id: note for note in notes}.values()), taken_back, whole=False)
+
+
+def _of_their_second(daemon: Daemon, spoiled: Iterable[Note]) -> list[Note]:
+    """The other notes of the seconds of these: what was stored of that second counts again by the last that is left."""
+    return [
+        twin
+        for note in spoiled
+        for twin in daemon.notes(note.at_s - 1, until_s=note.at_s)
+        if twin.activity == note.activity
+    ]
 
 
 def _deleted(daemon: Daemon, invoices: Iterable[Invoice], notes: Iterable[Note]) -> list[Note]:

@@ -100,7 +100,7 @@ class Provider(Daemon):
             self.after(one.interval_s * self.chance.uniform(0.9, 1.1), partial(self._work, one, activity))
 
     def _note(self, one: Agreement, activity: Activity, late_s: int = 0) -> None:
-        """A note is made, and can be read up to a minute later, when the database has taken it."""
+        """A note is made, and can be read up to a minute later, when the database has taken it and those before."""
         activity.due += self.chance.randrange(10 ** self.chance.choice(AMOUNTS))
         said = self._parties(one, "debitNoteId") | {
             "activityId": activity.id,
@@ -115,8 +115,9 @@ class Provider(Daemon):
         if not late_s and self.chance.random() < 0.1:
             late_s = self.chance.randrange(1, 60)
         show = partial(self._show_note, one, activity, (row, activity.due))
-        if late_s:
-            self.after(late_s, show)
+        activity.shown_s = max(activity.shown_s, self.now_s + late_s)
+        if activity.shown_s > self.now_s:
+            self.after(activity.shown_s - self.now_s, show)
         else:
             show()
 

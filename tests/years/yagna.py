@@ -150,12 +150,13 @@ def instant_us(text: str) -> int:
 
 @dataclass
 class Activity:
-    """A piece of work; ``due`` is what it costs, ``notes`` are those that can be read, with their amounts."""
+    """A piece of work; ``due`` is what it costs, ``notes`` can be read, with their amounts, all from ``shown_s`` on."""
 
     id: str
     created_us: int
     due: int = 0
     last_note: str | None = None
+    shown_s: int = 0
     notes: list[tuple[Row, int]] = field(default_factory=list[tuple[Row, int]])
 
     @property
