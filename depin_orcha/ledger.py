@@ -228,7 +228,7 @@ def _instant(record: Mapping[str | None, Any], column: str, line: int) -> int:
 
 def _amount(text: str, column: str, line: int) -> Decimal:
     try:
-        amount = Decimal(text.strip())
+        amount = Decimal(text.strip().replace("_", "?"))  # Decimal would take 1_000 for 1000
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0 or _is_beyond(amount):

@@ -120,6 +120,7 @@ GOOD = "old_1,2026-11-19T00:00:00Z,2026-11-19T01:00:00Z,GLM,1"
     ("row", "told"),
     [
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,much", "line 3, column amount: 'much'"),
+        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1_000", "line 3, column amount: '1_000'"),
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,-1", "line 3, column amount: '-1'"),
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,NaN", "line 3, column amount: 'NaN'"),
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1e999999", "line 3, column amount: '1e999999'"),
