@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import simulated
 
-from depin_orcha.forecast import forecast_series, naive
-from depin_orcha.forecast.contest import Past, hold
+from depin_orcha.forecast import forecast_series
 
 if TYPE_CHECKING:
     from collections.abc import Callable
