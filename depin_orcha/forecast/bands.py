@@ -17,6 +17,8 @@ NORMAL_PER_MEAN_ERROR = 1.2533
 """Standard deviation of a normal error whose mean absolute value is 1: sqrt(pi / 2)."""
 SHRINK_ROWS = 8.0
 """Backtests after which the spread of one bin counts as much as that of all bins together."""
+LEAST_LEVEL = 0.05
+"""Levels below this share of the mean one are taken to err as much as that."""
 TRUST_ROWS = 20.0
 """Backtests after which half of their mean error is taken to be a lasting one."""
 PROBABILITIES = np.array(
@@ -111,13 +113,13 @@ class Spread:
         return Bands(point + size * self.bias, point + size * centre, lo, hi)
 
 
-def spread_of(residuals: NDArray[np.float64]) -> Spread:
-    """The spread of ``residuals`` (a row per backtest, NaN = truth not known), of which at least one is known.
+def spread_of(residuals: NDArray[np.float64], said: NDArray[np.float64]) -> Spread:
+    """The spread of ``residuals`` (a row per backtest, NaN = truth not known, at least one known) of what was ``said``.
 
     Each bin has its own scale; the errors in units of it are pooled over the bins. Quantiles are halfway between those
     of the errors and symmetric ones.
     """
-    size = _sizes(residuals)
+    size = _sizes(residuals, said)
     tried = np.isfinite(residuals)
     units = np.broadcast_to(np.where(size > 0, size, 1.0), residuals.shape)[tried]
     shares = residuals[tried] / units
@@ -147,13 +149,26 @@ def from_spread(point: NDArray[np.float64], spread: float, levels: Sequence[floa
     return Bands(point, point, {q: point - r for q, r in reach.items()}, {q: point + r for q, r in reach.items()})
 
 
-def _sizes(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean absolute error per bin, smoothed over neighbours and shrunk toward that of all bins."""
+def _sizes(residuals: NDArray[np.float64], said: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean absolute error per bin, smoothed over neighbours and shrunk toward what is usual for a bin of that level.
+
+    Usual is an error that grows with the level to the power 0, 0.5 or 1, whichever makes the errors most likely.
+    """
     tried = np.isfinite(residuals)
     missed = np.where(tried, np.abs(residuals), 0.0)
-    overall = missed.sum() / tried.sum()
     count = tried.sum(axis=0)
-    own = (missed.sum(axis=0) + SHRINK_ROWS * overall) / (count + SHRINK_ROWS)
+    level = np.abs(said).mean(axis=0)
+    level = np.maximum(level, LEAST_LEVEL * float(level.mean()))
+    usual, best = np.full(count.size, missed.sum() / tried.sum()), np.inf
+    for power in (0.0, 0.5, 1.0):
+        shape = (level / level.mean()) ** power if level.any() else np.ones(count.size)
+        size = shape * float((missed / shape).sum() / tried.sum())
+        if size.min() <= 0:
+            break
+        unlikely = float((count * np.log(size)).sum() + (missed / size).sum())
+        if unlikely < best:
+            usual, best = size, unlikely
+    own = (missed.sum(axis=0) + SHRINK_ROWS * usual) / (count + SHRINK_ROWS)
     if own.size < 3:
         return own
     padded = np.concatenate((own[:1], own, own[-1:]))
@@ -169,9 +184,9 @@ def _z(level: float) -> float:
 
 
 def caution(level: float) -> float:
-    """The c of the widening: 0.1 at 80 %, 0.4 at 95 % (measured), linear in the normal quantile, never negative."""
-    slope = (0.4 - 0.1) / (_z(95) - _z(80))
-    return max(0.0, 0.1 + slope * (_z(level) - _z(80)))
+    """The c of the widening: 0.2 at 80 %, 0.5 at 95 % (measured), linear in the normal quantile, never negative."""
+    slope = (0.5 - 0.2) / (_z(95) - _z(80))
+    return max(0.0, 0.2 + slope * (_z(level) - _z(80)))
 
 
 def student_quantile(level: float, dof: float) -> float:

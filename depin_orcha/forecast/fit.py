@@ -103,8 +103,8 @@ class Fit:
             rolled = (series.end_s - self.end_s) // series.freq_s
             point = pool.predict(self.pool, history, horizon, plugins)
             bins = _rolled(self.spread, rolled, history.season).around(point, levels)
-            return bins, self._total(history, point, horizon, levels)
-        if history.kind == INTERMITTENT:
+            said = bins, self._total(history, point, horizon, levels)
+        elif history.kind == INTERMITTENT:
             said = sparse.say(self.similar or {"any_time": 1.0}, history, horizon, levels)
         elif history.kind == SCHEDULED:
             said = payout.say(history, horizon, levels)
@@ -155,11 +155,11 @@ def _pooled(blank: Fit, history: History, test: pool.Backtest) -> Fit:
     return replace(
         blank,
         pool=test.learned,
-        spread=spread_of(residuals),
+        spread=spread_of(residuals, test.said),
         total=totals.learn(test.said, others, test.truth, history.season),
         rivals=test.rivals,
         dropped=test.dropped,
-        **_scores(history, residuals, test.truth, test.origins),
+        **_scores(history, test.said, test.origins),
     )
 
 
@@ -175,8 +175,7 @@ def _other(blank: Fit, history: History) -> Fit:
         return blank
     if not len(origins):
         return blank
-    truth = history.truth(origins, blank.horizon)
-    return replace(blank, **_scores(history, truth - medians, truth, origins))
+    return replace(blank, **_scores(history, medians, origins))
 
 
 def _lent(batch: Sequence[Series], histories: Sequence[History], fits: Sequence[Fit]) -> list[Fit]:
@@ -201,9 +200,10 @@ def _lent(batch: Sequence[Series], histories: Sequence[History], fits: Sequence[
     return found
 
 
-def _scores(
-    history: History, residuals: NDArray[np.float64], truth: NDArray[np.float64], origins: NDArray[np.intp]
-) -> dict[str, Any]:
+def _scores(history: History, said: NDArray[np.float64], origins: NDArray[np.intp]) -> dict[str, Any]:
+    """Errors in money: each origin knew its own price, so what prices did later is part of them."""
+    truth = history.truth(origins, said.shape[1])
+    residuals = truth - said
     tried = np.isfinite(residuals)
     earned = float(np.abs(truth[tried]).sum())
     return {

@@ -75,11 +75,15 @@ class History:
         origins = len(self) - self.season * back
         return origins[self.price[origins - 1] > 0] if len(origins) else origins
 
-    def truth(self, origins: NDArray[np.intp], horizon: int) -> Floats:
-        """What was earned after each origin, in units of the price known there and of ``unit``; NaN = not known."""
+    def truth(self, origins: NDArray[np.intp], horizon: int, *, tokens: bool = False) -> Floats:
+        """What was earned after each origin, in units of the price known there and of ``unit``; NaN = not known.
+
+        In ``tokens``, what the price did after the origin is no part of it.
+        """
         at = origins[:, None] + np.arange(horizon)
-        known = np.where(at < len(self), self.y[np.minimum(at, len(self) - 1)], np.nan)
-        return known / self.price[origins - 1][:, None] / self.unit
+        values = self.tokens if tokens else self.y
+        known = np.where(at < len(self), values[np.minimum(at, len(self) - 1)], np.nan)
+        return known / (1.0 if tokens else self.price[origins - 1][:, None]) / self.unit
 
 
 def history_of(series: Series, kind: str = "", unit: float = 0.0) -> History:

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import profiles, regression, smoothing
 from .bands import sizes
+from .kinds import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-POWER = 6.0
+POWER = 5.0
 """Weight of a model: its error, relative to the best, to minus this power."""
 CUT = 2.5
 """Models that err so many times as much as the best say nothing."""
@@ -46,7 +47,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What was learned, and the combined forecast from each origin beside the truth: origins x horizon."""
+    """What was learned, and the combined forecast from each origin beside the truth in tokens: origins x horizon."""
 
     learned: Learned
     origins: NDArray[np.intp]
@@ -100,7 +101,7 @@ def _backtest(
     origins = history.origins(horizon)
     if not len(origins):
         return None
-    truth = history.truth(origins, horizon)
+    truth = history.truth(origins, horizon, tokens=True)
     tried = np.isfinite(truth).any(axis=1)
     origins, truth = origins[tried], truth[tried]
     if not len(origins):
@@ -117,7 +118,10 @@ def _backtest(
         coefficients |= {name + suffix: late[name] for name in names}
     said |= {name: values[tried] for name, (values, _) in smoothed.items()}
     dropped: list[str] = []
+    seen = int(known[: origins[0]].sum())
     for plugin in plugins:
+        if seen < max(1, scaled(plugin.min_points, history.season)):
+            continue
         answer = _asked(plugin, history, np.append(origins, len(history)), horizon)
         if answer is None:
             dropped.append(plugin.name)
@@ -183,10 +187,8 @@ def _asked(plugin: Forecaster, history: History, origins: NDArray[np.intp], hori
     """What a plugin says from each origin; None when it fails once."""
     said: list[Floats] = []
     for origin in origins.tolist():
-        past = (history.tokens / history.unit)[:origin]
+        past = history.tokens[:origin].copy()
         past.setflags(write=False)
-        if np.isfinite(past).sum() < max(1, -(-plugin.min_points * history.season // 24)):
-            return None
         try:
             with np.errstate(all="ignore"):
                 answer = np.asarray(plugin.predict(past, horizon, history.season), dtype=np.float64)
@@ -194,7 +196,7 @@ def _asked(plugin: Forecaster, history: History, origins: NDArray[np.intp], hori
             return None
         if answer.shape != (horizon,) or not np.isfinite(answer).all():
             return None
-        said.append(answer)
+        said.append(answer / history.unit)
     return np.array(said)
 
 
@@ -238,8 +240,3 @@ def _weights(errors: dict[str, tuple[float, float]]) -> dict[str, float]:
     total = sum(kept.values())
     order = sorted(kept, key=lambda name: (-kept[name], name))
     return {name: float(f"{kept[name] / total:.6g}") for name in order}
-
-
-def errors_of(found: Backtest) -> dict[str, Any]:
-    """Model -> mean absolute error in the backtests, for reports."""
-    return dict(sorted(found.errors.items(), key=lambda pair: pair[1]))

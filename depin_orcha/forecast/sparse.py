@@ -39,7 +39,7 @@ def learn(history: History, horizon: int) -> tuple[dict[str, float], NDArray[np.
     """
     origins = history.origins(horizon)
     origins = origins[origins > history.season]
-    truth = history.truth(origins, horizon)
+    truth = history.truth(origins, horizon, tokens=True)
     losses: dict[str, float] = {}
     medians: dict[str, Floats] = {}
     for name in MEMBERS:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WINDOWS = (1, 3, 7, 14, 30)
 """Days whose mean and median are tried as the next day's total."""
-POWER = 4.0
+POWER = 12.0
 """Weight of a candidate: its error, relative to the best, to minus this power."""
 POOL = "sum_of_bins"
 
