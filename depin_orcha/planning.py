@@ -12,6 +12,7 @@ from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
 from .outlooks import month_outlooks
 from .proposal import propose
+from .scoring import multipliers, score
 from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
@@ -24,9 +25,11 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     hours = horizon_h or job.config.settings.forecast.horizon_h
-    documents = node_forecasts(job, known, hours)
+    scores = score(known, job.wanted)
+    documents = node_forecasts(job, known, hours, multipliers(known, scores))
     origin_s = job.now_s // HOUR_S * HOUR_S
     with store.transaction():
+        store.add_scores(scores, job.now_s)
         for one in documents:
             store.add_forecast(one["node"], one["currency"], origin_s, one, job.now_s)
         for node, outlook in month_outlooks(known, documents, job.now_s):
@@ -34,8 +37,11 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
     return Result({"forecasts": documents, "anomalies": []})
 
 
-def node_forecasts(job: Job, known: AsOf, horizon_h: int) -> list[dict[str, Any]]:
-    """Members of ``data.forecasts[]`` for every node with at least one completed known hour."""
+def node_forecasts(job: Job, known: AsOf, horizon_h: int, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Members of ``data.forecasts[]`` for every node with at least one completed known hour.
+
+    Bands are as much wider as ``multipliers`` says of a node.
+    """
     origin_s = job.now_s // HOUR_S * HOUR_S
     by_node: dict[str, list[EarnedHour]] = {}
     for hour in known.hours(origin_s - HISTORY_DAYS * DAY_S):
@@ -43,18 +49,27 @@ def node_forecasts(job: Job, known: AsOf, horizon_h: int) -> list[dict[str, Any]
             by_node.setdefault(hour.node, []).append(hour)
     if not by_node:
         return []
-    from .forecast import forecast_series
+    from .forecast import DEFAULT_LEVELS, forecasters
+    from .forecast.document import document
+    from .forecast.fit import fitted
+    from .forecast.series import Series
 
-    batch = [_series(known, job, node, hours, origin_s) for node, hours in sorted(by_node.items())]
-    results = forecast_series([series for series, _ in batch], horizon=horizon_h, levels=(80, 95))
+    protocols = {node.name: node.protocol for node in known.nodes()}
+    described = [_series(known, job, node, hours, origin_s, protocols[node]) for node, hours in sorted(by_node.items())]
+    batch = [Series.from_member(series, series["id"]) for series, _ in described]
+    plugins = forecasters()
+    results = [
+        document(fit, series, horizon_h, DEFAULT_LEVELS, plugins, multipliers.get(series.id, 1.0)) | {"wape": fit.wape}
+        for fit, series in zip(fitted(batch, horizon_h, plugins), batch, strict=True)
+    ]
     return [
         _forecast_document(result, currency, horizon_h, origin_s)
-        for result, (_, currency) in zip(results, batch, strict=True)
+        for result, (_, currency) in zip(results, described, strict=True)
     ]
 
 
 def _series(
-    known: AsOf, job: Job, node: str, hours: list[EarnedHour], origin_s: int
+    known: AsOf, job: Job, node: str, hours: list[EarnedHour], origin_s: int, protocol: str
 ) -> tuple[dict[str, Any], tuple[str, str]]:
     """The node's hours as a series for the forecaster, and (currency, unit) of its values."""
     currency = hours[0].currency
@@ -74,7 +89,7 @@ def _series(
         used = price_now if index == count - 1 else hour.price or price_now
         price[index] = float(used.usd_per_unit)
         y[index] = float(DECIMALS.multiply(hour.amount, used.usd_per_unit))
-    series: dict[str, Any] = {"id": node, "start": rfc3339(first_s), "freq": "1h", "y": y}
+    series: dict[str, Any] = {"id": node, "start": rfc3339(first_s), "freq": "1h", "y": y, "protocol": protocol}
     if price_now is not None and currency != "USD":
         price[-1] = float(price_now.usd_per_unit)
         series["price"] = price
@@ -104,6 +119,7 @@ def _forecast_document(
         "flags": result["flags"],
         "hours_of_history": result["hours_of_history"],
         "mase": result["mase"],
+        "wape": result["wape"],
         "horizon_h": horizon_h,
         "hours": [{"start": rfc3339(origin_s + i * HOUR_S)} | bounds(result, i) for i in range(horizon_h)],
         "total": bounds(result["total"], None),
