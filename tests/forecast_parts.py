@@ -1,4 +1,4 @@
-"""What the tests of forecasts through the command line share: weeks of cron, an hour at a time, and what was printed."""
+"""What tests of forecasts through the command line share: weeks of cron, an hour at a time, and what was printed."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PURE = {
     "forecast",
     "optimize",
 }
-TOP = {"cli", "cycle"}
+TOP = {"cli", "cli_look", "cli_setup", "cycle"}
 VERBS = {"collect", "planning", "execute", "status"}
 
 
