@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import __version__
-from .errors import ExitCode, UsageError
 from .cli_look import look_verbs
 from .cli_setup import setup_verbs
+from .errors import ExitCode, UsageError
 from .shell import CYCLE_CODES, Output, Shared, job_of, output_of, start, verb
 
 if TYPE_CHECKING:
@@ -88,23 +88,26 @@ def forecast(
     input_file: Input = None,
     freq: Annotated[Freq, typer.Option(help="Bin of a CSV.")] = Freq.HOUR,
     levels: Annotated[str | None, typer.Option(help="Levels of the bands with --input, in percent: 80,95.")] = None,
+    report: Annotated[bool, typer.Option("--report", help="How good the forecasts are and have been.")] = False,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
-    from .render import tables
+    from .render import forecasts
 
+    if report and input_file is not None:
+        raise UsageError("--report is about what was published and came true: it does not apply to --input")
     if input_file is not None:
         from .standalone import forecast_document
 
         result = forecast_document(input_file, horizon, freq, levels)
-        return output_of(result, tables.forecast_series)
+        return output_of(result, forecasts.of_series)
     from .cycle import single
     from .planning import forecast as plan_ahead
 
     if horizon is not None and horizon > 168:
         raise UsageError(f"--horizon {horizon} is too far ahead", "from the database up to 168 hours can be forecast")
     job = job_of(shared)
-    result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon))
-    return output_of(result, tables.forecast)
+    result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon, with_report=report))
+    return output_of(result, forecasts.expected)
 
 
 @verb(

@@ -10,9 +10,10 @@ from .cycle import Job, Result
 from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
+from .grading import report
 from .outlooks import month_outlooks
 from .proposal import propose
-from .scoring import multipliers, score
+from .scoring import multipliers, rolling, score
 from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
@@ -20,8 +21,8 @@ from .types import DAY_S, DECIMALS, HOUR_S, Failure, Quality
 from .values import TESTNET, unit_price
 
 
-def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
-    """Expected hourly income of each node with history, stored once per completed hour."""
+def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_report: bool = False) -> Result:
+    """Expected hourly income of each node with history, stored once per completed hour; if asked, what it is worth."""
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     hours = horizon_h or job.config.settings.forecast.horizon_h
@@ -34,7 +35,10 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
             store.add_forecast(one["node"], one["currency"], origin_s, one, job.now_s)
         for node, outlook in month_outlooks(known, documents, job.now_s):
             add_outlooks(store.connection, node, [outlook], job.now_s)
-    return Result({"forecasts": documents, "anomalies": []})
+    data: dict[str, Any] = {"forecasts": documents, "anomalies": []}
+    if with_report:
+        data["report"] = report(documents, rolling(known))
+    return Result(data)
 
 
 def node_forecasts(job: Job, known: AsOf, horizon_h: int, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -1,0 +1,89 @@
+"""What is expected of nodes and series, and how much that is worth, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from .parts import NARROW, new_table, percent_text, print_line, print_table, usd_text
+
+_VOICES = 3
+"""Models that a table names."""
+
+
+def expected(console: Console, data: Mapping[str, Any]) -> None:
+    """Expected income of each node over the horizon, with its 80 % band."""
+    if not data["forecasts"]:
+        console.print("No history yet: collect at least twice, an hour apart.")
+        return
+    if "report" in data:
+        _report(console, data["report"])
+        return
+    table = new_table(f"Forecast of the next {data['forecasts'][0]['horizon_h']} h")
+    wide = console.width >= NARROW
+    more = ("model", "MASE", "history") if wide else ()
+    for name in ("node", "unit", "expected", "80 % band", *more, "what it is"):
+        right = name in ("expected", "80 % band", "MASE", "history")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for one in data["forecasts"]:
+        total = one["total"]
+        cells = [one["node"], "USD" if one["unit"] == "usd_per_hour" else one["currency"], usd_text(total["mean"])]
+        cells.append(f"{usd_text(total['lo80'])} to {usd_text(total['hi80'])}")
+        if wide:
+            mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
+            cells += [one["model"] or "-", mase, f"{one['hours_of_history']:g} h"]
+        table.add_row(*cells, one["type"] + (f" ({', '.join(one['flags'])})" if one["flags"] else ""))
+    console.print(table)
+
+
+def of_series(console: Console, data: Mapping[str, Any]) -> None:
+    """The same for series that came in a file."""
+    table = new_table("Forecasts")
+    for name in ("series", "starts", "total", "80 % band", "model", "MASE", "reason"):
+        table.add_column(name, overflow="fold")
+    for one in data["forecasts"]:
+        total = one["total"]
+        low, high = total["lo"].get("80"), total["hi"].get("80")
+        mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
+        table.add_row(
+            one["id"],
+            one["start"],
+            usd_text(total["mean"]),
+            f"{usd_text(low)} to {usd_text(high)}",
+            one["model"] or "-",
+            mase,
+            one["reason"],
+        )
+    print_table(console, table)
+
+
+def _report(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """How each series is forecast and how that went: in backtests, and as published."""
+    table = new_table("Forecasts so far")
+    for name in ("node", "type", "history", "MASE", "WAPE", "scored", "in 80 %", "in 95 %", "models"):
+        right = name not in ("node", "type", "models")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(
+            row["node"],
+            row["type"],
+            f"{row['hours_of_history']:g} h",
+            "-" if row["backtest_mase"] is None else f"{row['backtest_mase']:.2f}",
+            percent_text(row["backtest_wape"]),
+            f"{row['scored_hours']} h",
+            percent_text(row["coverage80"]),
+            percent_text(row["coverage95"]),
+            _voices(row["models"]),
+        )
+    print_table(console, table)
+    for row in rows:
+        print_line(console, f"{row['node']}: {row['verdict']}")
+    print_line(console, "MASE and WAPE: of backtests. In 80 %, in 95 %: of published hours that have come true.")
+
+
+def _voices(models: Mapping[str, float]) -> str:
+    weights = sorted(models.items(), key=lambda pair: -pair[1])
+    named = [f"{name} {weight:.0%}" for name, weight in weights[:_VOICES]]
+    return ", ".join(named + [f"{len(weights) - _VOICES} more"] * (len(weights) > _VOICES)) or "-"
