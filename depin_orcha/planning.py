@@ -11,13 +11,14 @@ from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
 from .grading import report
-from .outlooks import month_outlooks
+from .outlooks import month_ends, month_outlooks
 from .proposal import propose
 from .scoring import multipliers, rolling, score
 from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, Failure, Quality
+from .until import limits_ahead
 from .values import TESTNET, unit_price
 
 
@@ -35,7 +36,11 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_repor
             store.add_forecast(one["node"], one["currency"], origin_s, one, job.now_s)
         for node, outlook in month_outlooks(known, documents, job.now_s):
             add_outlooks(store.connection, node, [outlook], job.now_s)
-    data: dict[str, Any] = {"forecasts": documents, "anomalies": []}
+    outlook = list(month_ends(known, documents, job.now_s))
+    for node in known.nodes():
+        if job.wanted(node.name):
+            outlook += limits_ahead(known, node.name, node.protocol)
+    data: dict[str, Any] = {"forecasts": documents, "outlook": outlook, "anomalies": []}
     if with_report:
         data["report"] = report(documents, rolling(known))
     return Result(data)

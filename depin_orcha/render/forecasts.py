@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .parts import NARROW, new_table, percent_text, print_line, print_table, usd_text
+from .parts import NARROW, amount_text, new_table, percent_text, print_line, print_table, usd_text
 
 _VOICES = 3
 """Models that a table names."""
@@ -17,17 +17,23 @@ def expected(console: Console, data: Mapping[str, Any]) -> None:
     """Expected income of each node over the horizon, with its 80 % band."""
     if not data["forecasts"]:
         console.print("No history yet: collect at least twice, an hour apart.")
-        return
-    if "report" in data:
+    elif "report" in data:
         _report(console, data["report"])
         return
-    table = new_table(f"Forecast of the next {data['forecasts'][0]['horizon_h']} h")
+    else:
+        _totals(console, data["forecasts"])
+    if data["outlook"]:
+        _outlook(console, data["outlook"])
+
+
+def _totals(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    table = new_table(f"Forecast of the next {rows[0]['horizon_h']} h")
     wide = console.width >= NARROW
     more = ("model", "MASE", "history") if wide else ()
     for name in ("node", "unit", "expected", "80 % band", *more, "what it is"):
         right = name in ("expected", "80 % band", "MASE", "history")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for one in data["forecasts"]:
+    for one in rows:
         total = one["total"]
         cells = [one["node"], "USD" if one["unit"] == "usd_per_hour" else one["currency"], usd_text(total["mean"])]
         cells.append(f"{usd_text(total['lo80'])} to {usd_text(total['hi80'])}")
@@ -35,7 +41,51 @@ def expected(console: Console, data: Mapping[str, Any]) -> None:
             mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
             cells += [one["model"] or "-", mase, f"{one['hours_of_history']:g} h"]
         table.add_row(*cells, one["type"] + (f" ({', '.join(one['flags'])})" if one["flags"] else ""))
-    console.print(table)
+    print_table(console, table)
+
+
+def _outlook(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """What the month brings, and how long until something is full or paid."""
+    table = new_table("Where that leads")
+    for name in ("node", "what", "expected", "80 % range"):
+        right = name in ("expected", "80 % range")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    table.add_column("why", overflow="fold", ratio=1)
+    for row in rows:
+        mean, low, high = _range_text(row)
+        span = "-" if low == high == "-" else f"{low} to {high}"
+        table.add_row(row["node"], _WHAT[row["kind"]], mean, span if mean != span else "", row["why"])
+    print_table(console, table)
+
+
+_WHAT = {
+    "month_end": "income of this month",
+    "disk_full": "days until the disk is full",
+    "payout": "days to the payout",
+    "uncollected_limit": "days to the uncollected limit",
+}
+
+
+def _range_text(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Expected, least and most, as words where there is no number."""
+    if row["answer"] == "cannot_tell":
+        return "cannot tell yet", "-", "-"
+    if row["days"] is not None:
+        mean, low, high = (row["days"][key] for key in ("mean", "lo80", "hi80"))
+        told = {"not_growing": "not growing", "reached": "now"}.get(row["answer"], _days_text(mean))
+        return told, _days_text(low), _days_text(high)
+    if row["usd"] is not None:
+        mean, low, high = (usd_text(row["usd"][key]) for key in ("mean", "lo80", "hi80"))
+        return f"{mean} USD", low, high
+    mean, low, high = (amount_text(row["amount"][key]) for key in ("mean", "lo80", "hi80"))
+    return f"{mean} {row['amount']['currency']}", low, high
+
+
+def _days_text(days: float | None) -> str:
+    """Days for reading; what takes more than ten years never happens."""
+    if days is None:
+        return "never"
+    return f"{days:.1f}" if days < 10 else f"{days:.0f}"
 
 
 def of_series(console: Console, data: Mapping[str, Any]) -> None:

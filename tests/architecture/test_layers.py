@@ -14,6 +14,7 @@ PURE = {
     "errors",
     "accrual",
     "costs",
+    "growth",
     "economics",
     "anomaly",
     "heal",
