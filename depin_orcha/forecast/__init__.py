@@ -1,10 +1,10 @@
 """What comes next, from what came before: a pool of models, tried on the past, speaks with one voice.
 
-``series`` is what goes in; ``kinds`` says what sort of series it is and ``history`` what may be learned from;
-``regression``, ``smoothing`` and ``profiles`` are the models, ``pool`` their contest, ``bands`` and ``totals`` the
-intervals; ``sparse``, ``payout`` and ``cold`` are for series that a pool cannot help; ``fit`` is what is learned, as a
-state that can be stored, and ``document`` what comes out. Installed plugins compete through entry points in the group
-``depin_orcha.forecasters``.
+``series`` is what goes in; ``kinds`` says what sort of series it is, ``history`` what may be learned from;
+``regression``, ``smoothing``, ``calendar`` and ``profiles`` are the models, ``pool`` is their contest; ``bands`` and
+``totals`` are the intervals; ``sparse``, ``payout`` and ``cold`` are for series that a pool cannot help; ``fit`` is
+what is learned, as a state that can be stored, and ``document`` what comes out. Installed plugins compete through entry
+points in the group ``depin_orcha.forecasters``.
 
 Importing this package costs nothing: numpy is loaded by the first forecast.
 """
@@ -30,7 +30,7 @@ BUILT_IN = frozenset(
     (
         *("zero", "recent_level", "seasonal_naive", "weekly_naive"),
         *("day_mean", "day_median", "day_shape", "week_mean"),
-        *(f"{name}{scale}" for name in (*_REGRESSIONS, "smoothing") for scale in ("", "_log")),
+        *(f"{name}{scale}" for name in (*_REGRESSIONS, "smoothing", "calendar") for scale in ("", "_log")),
     )
 )
 """Names that a plugin cannot take."""

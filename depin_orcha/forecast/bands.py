@@ -21,10 +21,8 @@ LEAST_LEVEL = 0.05
 """Levels below this share of the mean one are taken to err as much as that."""
 TRUST_ROWS = 20.0
 """Backtests after which half of their mean error is taken to be a lasting one."""
-PROBABILITIES = np.array(
-    [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45]
-    + [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99, 0.995, 0.9975]
-)
+_TAIL = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
+PROBABILITIES = np.array([*_TAIL, 0.5, *(1 - probability for probability in reversed(_TAIL))])
 """Where quantiles are stored; those of any level are read between them."""
 _NORMAL = np.array([NormalDist().inv_cdf(probability) for probability in PROBABILITIES.tolist()])
 
@@ -97,7 +95,7 @@ class Spread:
     rows: float
 
     def around(self, point: NDArray[np.float64], levels: Sequence[float]) -> Bands:
-        """Bands around ``point``; beyond the bins of ``scale`` its last season-long stretch is repeated.
+        """Bands around ``point``; beyond the bins of ``scale``, which are whole seasons then, they are repeated.
 
         A few correlated backtests look narrower than the truth, so bands are widened by 1 + c / sqrt(backtests).
         """
@@ -138,7 +136,7 @@ def sizes(values: NDArray[np.float64]) -> list[float]:
     return [float(f"{value:.8g}") for value in values.tolist()]
 
 
-def quantile(values: Sequence[float], probability: float) -> float:
+def quantile(values: Sequence[float] | NDArray[np.float64], probability: float) -> float:
     """The quantile between those at ``PROBABILITIES``, on the scale on which normal ones lie on a line."""
     return float(np.interp(_normal(probability), _NORMAL, values))
 

@@ -9,7 +9,7 @@ import numpy as np
 from depin_orcha.timefmt import rfc3339
 
 from .history import history_of
-from .kinds import DEAD, EMPTY, INTERMITTENT, NEW, OUTAGES, SCHEDULED, flags_of
+from .kinds import DEAD, EMPTY, INTERMITTENT, OUTAGES, SCHEDULED, flags_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import cold, payout, pool, sparse, totals
-from .bands import Bands, Spread, from_spread, sizes, spread_of
+from .bands import NORMAL_PER_MEAN_ERROR, Bands, Spread, from_spread, sizes, spread_of
 from .history import MAX_ORIGINS, History, history_of
 from .kinds import DEAD, EMPTY, INTERMITTENT, NEW, OUTAGES, REGULAR, SCHEDULED, still_down
 
@@ -65,17 +65,27 @@ class Fit:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> Fit:
-        """The fit that ``to_dict`` wrote. Raises ``ValueError`` for a state of another version: learn again."""
+        """The fit that ``to_dict`` wrote. Raises ``ValueError`` for any other state: learn again."""
         if state.get("version") != VERSION:
             raise ValueError(f"state of version {state.get('version')}, this is {VERSION}")
-        parts = {"pool": pool.Learned, "spread": Spread, "total": totals.Total}
-        return cls(**{key: parts[key](**value) if key in parts and value else value for key, value in state.items()})
+        parts: dict[str, Any] = {"pool": pool.Learned, "spread": Spread, "total": totals.Total}
+        try:
+            built: dict[str, Any] = {key: parts[key](**state[key]) for key in parts if state.get(key)}
+            return cls(**{**state, **built})
+        except TypeError as error:
+            raise ValueError(f"not a stored state: {error}") from None
 
     def forecast(
-        self, series: Series, horizon: int, levels: Sequence[float], *, plugins: Sequence[Forecaster] = (),
+        self,
+        series: Series,
+        horizon: int,
+        levels: Sequence[float],
+        *,
+        plugins: Sequence[Forecaster] = (),
         multiplier: float = 1.0,
     ) -> tuple[Bands, Bands] | None:
-        """Bands of each bin after the end of ``series`` and of their total, in the unit of its ``y``; nothing is fitted.
+        """Bands of each bin after the end of ``series`` and of their total, in the unit of its ``y``; nothing is
+        fitted.
 
         ``series`` is the one that was learned from, or the same with newer bins. ``multiplier`` widens every band: the
         factor that adaptive conformal inference keeps. None where nothing was observed.
@@ -103,7 +113,7 @@ class Fit:
             rolled = (series.end_s - self.end_s) // series.freq_s
             point = pool.predict(self.pool, history, horizon, plugins)
             bins = _rolled(self.spread, rolled, history.season).around(point, levels)
-            said = bins, self._total(history, point, horizon, levels)
+            said = bins, self._total(self.spread, history, point, horizon, levels)
         elif history.kind == INTERMITTENT:
             said = sparse.say(self.similar or {"any_time": 1.0}, history, horizon, levels)
         elif history.kind == SCHEDULED:
@@ -112,11 +122,12 @@ class Fit:
             said = cold.say(self.shape, self.error, history, horizon, levels)
         return _with_price_risk(*said, history)
 
-    def _total(self, history: History, point: NDArray[np.float64], horizon: int, levels: Sequence[float]) -> Bands:
+    def _total(
+        self, spread: Spread, history: History, point: NDArray[np.float64], horizon: int, levels: Sequence[float]
+    ) -> Bands:
         """Of its own backtests; where these were too few or for another horizon, all bins are taken to err together."""
-        assert self.spread is not None
         if self.total is None or horizon != self.horizon:
-            size = float(np.mean(self.spread.scale)) * 1.2533 * horizon
+            size = float(np.mean(spread.scale)) * NORMAL_PER_MEAN_ERROR * horizon
             return from_spread(point.sum(keepdims=True), size, levels)
         others = totals.candidates(history.z, np.array([len(history)]), history.season, horizon)
         return self.total.around(float(point.sum()), {name: float(v[0]) for name, v in others.items()}, levels)
@@ -265,7 +276,7 @@ def _with_price_risk(bins: Bands, total: Bands, history: History) -> tuple[Bands
     if not step:
         return bins, total
     ahead = np.arange(1, bins.mean.size + 1)
-    return bins.moved(step * ahead**0.5), total.moved(np.array([step * (bins.mean.size / 2) ** 0.5]))
+    return bins.moved(np.sqrt(step**2 * ahead)), total.moved(np.array([step * (bins.mean.size / 2) ** 0.5]))
 
 
 def _with_outage(bins: Bands, total: Bands, down: NDArray[np.float64]) -> tuple[Bands, Bands]:

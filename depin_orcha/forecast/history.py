@@ -29,7 +29,8 @@ class History:
 
     ``y`` is earnings, ``price`` that of a token (ones without prices), ``tokens`` = y / price; NaN is unknown, also
     where the node was ``down``. ``z`` is ``tokens`` with gaps filled, in units of ``unit``: what models are fitted on.
-    ``phase`` is the bin of the day of the first bin, ``seen`` the bins observed before anything was masked or cut.
+    ``phase`` is the bin of the week of the first bin, weeks counted from the epoch; ``seen`` the bins observed before
+    anything was masked or cut.
     """
 
     y: Floats
@@ -103,8 +104,9 @@ def history_of(series: Series, kind: str = "", unit: float = 0.0) -> History:
             price, tokens, priced = known, quotient, True
     begins = np.flatnonzero(np.isfinite(tokens))
     if begins.size and begins[0]:
-        y, price, tokens, down = (part[begins[0] :] for part in (y, price, tokens, down))
-    phase = (series.end_s // series.freq_s - len(y)) % series.season
+        first = int(begins[0])
+        y, price, tokens, down = y[first:], price[first:], tokens[first:], down[first:]
+    phase = (series.end_s // series.freq_s - len(y)) % (7 * series.season)
     kind = kind or kind_of(tokens, series.season, phase, told=series.told)
     if kind == OUTAGES and not series.told:
         masked = outages(tokens, series.season)

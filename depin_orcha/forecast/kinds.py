@@ -48,10 +48,15 @@ def kind_of(y: NDArray[np.float64], season: int, phase: int, *, told: bool) -> s
     pauses = runs(observed == 0)
     silent = int(pauses[-1]) if pauses.size and observed[-1] == 0 else 0
     longest = int(pauses[:-1].max()) if pauses.size > 1 else 0
-    payout = payout_bin(y, season, phase) is not None
-    if silent == observed.size or (silent >= max(DEAD_SEASONS * season, DEAD_RUNS * longest)):
+    if silent == observed.size or silent >= max(DEAD_SEASONS * season, DEAD_RUNS * longest):
         return DEAD
-    if payout:
+    return _pattern(y, season, phase, told=told)
+
+
+def _pattern(y: NDArray[np.float64], season: int, phase: int, *, told: bool) -> str:
+    """The type of a series that is long enough and not dead."""
+    observed = y[np.isfinite(y)]
+    if payout_bin(y, season, phase) is not None:
         return SCHEDULED
     if np.count_nonzero(observed) > REGULAR_SHARE * observed.size:
         return REGULAR
@@ -83,7 +88,7 @@ def outages(y: NDArray[np.float64], season: int) -> NDArray[np.bool_]:
 def payout_bin(y: NDArray[np.float64], season: int, phase: int) -> int | None:
     """The bin of the day that gets nearly all the money, the next one included; None where there is no such bin."""
     seen = np.isfinite(y)
-    if season < scaled(24, 24) or seen.sum() < PAYOUT_SEASONS * season or (y[seen] < 0).any():
+    if season < 24 or seen.sum() < PAYOUT_SEASONS * season or (y[seen] < 0).any():
         return None
     hour = (phase + np.arange(len(y))) % season
     money = np.bincount(hour[seen], weights=y[seen], minlength=season)

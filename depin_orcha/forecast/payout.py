@@ -89,7 +89,9 @@ def _next_amounts(paid: Floats) -> Floats:
     best = min(errors.values())
     weights = {window: (error / best) ** -POWER for window, error in errors.items()}
     total = sum(weights.values())
-    combined = sum(weight / total * said[window] for window, weight in weights.items())
+    combined = np.zeros(len(truth) + 1)
+    for window, weight in weights.items():
+        combined += weight / total * said[window]
     misses = truth - combined[:-1]
     widened = misses * (1 + 1 / len(misses)) ** 0.5
     return np.maximum(np.sort(combined[-1] + widened), 0.0)

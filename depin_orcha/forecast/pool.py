@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import profiles, regression, smoothing
+from . import calendar, profiles, regression, smoothing
 from .bands import sizes
 from .kinds import scaled
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-POWER = 5.0
+POWER = 7.0
 """Weight of a model: its error, relative to the best, to minus this power."""
-CUT = 2.5
+CUT = 1.6
 """Models that err so many times as much as the best say nothing."""
 HALF_LIFE = 10.0
 """Backtests after which an error counts half."""
@@ -31,30 +31,34 @@ LOG_FLOOR = 0.02
 """Least value, as a share of the mean, of which a logarithm is taken."""
 LEAST_WEIGHT = 0.005
 LOG = "_log"
-SMOOTH = "smoothing"
+SMOOTH, CALENDAR = "smoothing", "calendar"
 BATCH = 16
 """Series that are smoothed together: more would not stay near the processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the pool knows of one series: model -> weight, coefficients of regressions, settings of smoothing."""
+    """What the pool knows of one series: model -> weight, and what each kind of model learned."""
 
     weights: dict[str, float]
     regressions: dict[str, list[float]]
     smoothing: dict[str, list[list[float]]]
+    calendar: dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Backtest:
-    """What was learned, and the combined forecast from each origin beside the truth in tokens: origins x horizon."""
+    """What was learned, by those that speak and by everyone, and what they said together: origins x horizon.
+
+    ``truth`` is in tokens, NaN where it is not known.
+    """
 
     learned: Learned
     origins: NDArray[np.intp]
     said: Floats
     truth: Floats
     rivals: int
-    errors: dict[str, float]
+    everything: Learned
     dropped: list[str] = field(default_factory=list[str])
 
 
@@ -69,6 +73,21 @@ def predict(learned: Learned, history: History, horizon: int, plugins: Sequence[
 
     Models that cannot speak leave their weight to the others; when none can, the mean of the last season speaks.
     """
+    usable = candidates(learned, history, horizon, plugins)
+    total = sum(weight for name, weight in learned.weights.items() if name in usable)
+    if not total:
+        return np.full(horizon, float(np.nanmean(history.z[-history.season :])))
+    combined = np.zeros(horizon)
+    for name, weight in learned.weights.items():
+        if name in usable:
+            combined += weight / total * usable[name]
+    return combined
+
+
+def candidates(
+    learned: Learned, history: History, horizon: int, plugins: Sequence[Forecaster] = ()
+) -> dict[str, Floats]:
+    """What each model that was learned says by itself, in units of ``history.unit``."""
     now = np.array([len(history)])
     scales = _scales(history)
     said: dict[str, Floats] = dict(profiles.predict(history.z, _unfilled(history), history.season, now, horizon))
@@ -81,18 +100,15 @@ def predict(learned: Learned, history: History, horizon: int, plugins: Sequence[
         if _scale(name) in scales and len(history) >= smoothing.MIN_SEASONS * history.season:
             z, known = scales[_scale(name)][None], _known(history)[None].astype(np.float64)
             said[name] = smoothing.predict(z, known, history.season, np.array([settings]), now, horizon)[0]
+    for name, profile in learned.calendar.items():
+        z = scales.get(_scale(name))
+        if z is not None:
+            said[name] = calendar.predict(np.array(profile), z, history.season, history.phase, now, horizon)
     for plugin in plugins:
         if plugin.name in learned.weights:
             answer = _asked(plugin, history, now, horizon)
             said |= {} if answer is None else {plugin.name: answer}
-    usable = {name: value for name, value in _usable(said, history, now).items() if name in learned.weights}
-    total = sum(learned.weights[name] for name in usable)
-    if not total:
-        return np.full(horizon, float(np.nanmean(history.z[-history.season :])))
-    combined = np.zeros(horizon)
-    for name, value in usable.items():
-        combined += learned.weights[name] / total * value[0]
-    return combined
+    return {name: value[0] for name, value in _usable(said, history, now).items()}
 
 
 def _backtest(
@@ -108,6 +124,7 @@ def _backtest(
         return None
     said = dict(profiles.predict(history.z, _unfilled(history), history.season, origins, horizon))
     coefficients: dict[str, Floats] = {}
+    weeks: dict[str, list[float]] = {}
     known = _known(history)
     for suffix, z in _scales(history).items():
         early, late = regression.fit(z, known, (int(origins[0]), len(history)), history.season)
@@ -116,6 +133,12 @@ def _backtest(
             values = regression.predict([early[name] for name in names], [z] * len(names), origins, horizon)
             said |= {name + suffix: value for name, value in zip(names, values, strict=True)}
         coefficients |= {name + suffix: late[name] for name in names}
+        past, now = (
+            calendar.fit(z, known, end, history.season, history.phase) for end in (int(origins[0]), len(history))
+        )
+        if past is not None and now is not None:
+            said[CALENDAR + suffix] = calendar.predict(past, z, history.season, history.phase, origins, horizon)
+            weeks[CALENDAR + suffix] = sizes(now)
     said |= {name: values[tried] for name, (values, _) in smoothed.items()}
     dropped: list[str] = []
     seen = int(known[: origins[0]].sum())
@@ -133,13 +156,16 @@ def _backtest(
     combined = np.zeros(truth.shape)
     for name, weight in weights.items():
         combined += weight * usable[name]
+    regressions = {name: sizes(values) for name, values in coefficients.items()}
+    settings = {name: [sizes(row) for row in late] for name, (_, late) in smoothed.items()}
+    everything = Learned(weights, regressions, settings, weeks)
     learned = Learned(
         weights,
-        {name: sizes(values) for name, values in coefficients.items() if name in weights},
-        {name: [sizes(row) for row in settings] for name, (_, settings) in smoothed.items() if name in weights},
+        {name: values for name, values in regressions.items() if name in weights},
+        {name: rows for name, rows in settings.items() if name in weights},
+        {name: values for name, values in weeks.items() if name in weights},
     )
-    plain = {name: _error(value, truth, positive=False)[0] for name, value in usable.items()}
-    return Backtest(learned, origins, combined, truth, len(usable), plain, dropped)
+    return Backtest(learned, origins, combined, truth, len(usable), everything, dropped)
 
 
 def _smoothed(histories: Sequence[History], horizon: int) -> list[dict[str, tuple[Floats, Floats]]]:

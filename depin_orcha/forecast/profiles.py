@@ -26,12 +26,12 @@ def predict(z: Floats, y: Floats, season: int, origins: NDArray[np.intp], horizo
     ahead = np.arange(horizon)
     found = {"zero": np.zeros((len(origins), horizon))}
     recent = origins[:, None] + np.arange(-min(season, first), 0)
-    found["recent_level"] = np.repeat(_mean(y[recent], np.ones(recent.shape[1]), z[recent])[:, None], horizon, axis=1)
+    found["recent_level"] = np.repeat(_mean(y[recent], np.ones(len(recent[0])), z[recent])[:, None], horizon, axis=1)
     if first < season:
         return found
     days = y[_back(origins, season, min(DAYS, first // season))]
     filled = z[_back(origins, season, min(DAYS, first // season))]
-    fade = 0.5 ** (np.arange(days.shape[1]) / HALF_LIFE_DAYS)
+    fade = np.power(0.5, np.arange(len(days[0])) / HALF_LIFE_DAYS)
     shape = _mean(days, fade, filled)
     day = ahead % season
     found["seasonal_naive"] = filled[:, 0][:, day]
@@ -46,7 +46,7 @@ def predict(z: Floats, y: Floats, season: int, origins: NDArray[np.intp], horizo
         back = _back(origins, week, min(WEEKS, first // week))
         found["weekly_naive"] = z[back][:, 0][:, ahead % week]
         if back.shape[1] > 1:
-            fade = 0.5 ** (np.arange(back.shape[1]) / HALF_LIFE_WEEKS)
+            fade = np.power(0.5, np.arange(len(back[0])) / HALF_LIFE_WEEKS)
             found["week_mean"] = _mean(y[back], fade, z[back])[:, ahead % week]
     return found
 

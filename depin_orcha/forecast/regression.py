@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-
 @dataclass(frozen=True, slots=True)
 class Model:
     """A regression: the lags it looks at when a day has so many bins, of the series or of its change over a day.
@@ -46,6 +45,11 @@ MODELS = {
     "ar_medium_difference": Model(_medium, 0.001, differenced=True),
     "ar_long": Model(lambda _: range(1, 201), 0.003, seasons=20),
 }
+POOL = tuple(MODELS)
+"""Those that speak for themselves."""
+ECHO = "ar_echo"
+"""What remains of an error an hour, two hours and a day later: for models that know the usual level."""
+MODELS[ECHO] = Model(lambda day: {1, 2, day}, 0.001)
 ROWS_PER_LAG = 1.5
 """Rows that a regression needs for each of its coefficients."""
 MOST_OF_HISTORY = 0.5
@@ -62,7 +66,7 @@ def lags_of(name: str, season: int, points: int) -> list[int]:
 
 
 def fit(
-    z: Floats, known: NDArray[np.bool_], ends: tuple[int, ...], season: int
+    z: Floats, known: NDArray[np.bool_], ends: tuple[int, ...], season: int, names: Iterable[str] = POOL
 ) -> list[dict[str, Floats]]:
     """For each of the ascending ``ends``, model -> what it learned from the bins before that end.
 
@@ -71,7 +75,8 @@ def fit(
     the first end supports, so that models mean the same at every end.
     """
     found: list[dict[str, Floats]] = [{} for _ in ends]
-    for name, model in MODELS.items():
+    for name in names:
+        model = MODELS[name]
         lags = lags_of(name, season, ends[0])
         if not lags:
             continue
@@ -110,7 +115,7 @@ def _solve(
         rows += float(weight[part].sum())
         begin = part.stop
         held = gram + np.eye(len(lags)) * (ridge * rows + 1e-9)
-        solved.append((mean, scale, np.linalg.solve(held, moment)))
+        solved.append((mean, scale, np.asarray(np.linalg.solve(held, moment), dtype=np.float64)))
     return solved
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 GRID = np.array(
-    list(product((0.003, 0.02, 0.06, 0.15, 0.3, 0.5), (0.02, 0.06, 0.12, 0.2, 0.35), (0.02, 0.06, 0.12, 0.2, 0.35, 0.5)))
+    list(
+        product((0.003, 0.02, 0.06, 0.15, 0.3, 0.5), (0.02, 0.06, 0.12, 0.2, 0.35), (0.02, 0.06, 0.12, 0.2, 0.35, 0.5))
+    )
 )
 """All (level, day, week) rates that are tried."""
 BEST = 5
@@ -41,16 +43,12 @@ def search(z: Floats, known: Floats, season: int, ends: tuple[int, ...]) -> list
         memory = np.clip(state.lagged / np.maximum(state.squares, 1e-300), 0.0, 0.98)
         score = state.squares - memory * state.lagged
         best = np.argsort(score, axis=1, kind="stable")[:, :BEST]
-        chosen = np.concatenate(
-            (GRID[best], np.take_along_axis(memory, best, axis=1)[:, :, None]), axis=2
-        )
+        chosen = np.concatenate((GRID[best], np.take_along_axis(memory, best, axis=1)[:, :, None]), axis=2)
         found.append(chosen)
     return found
 
 
-def predict(
-    z: Floats, known: Floats, season: int, settings: Floats, origins: NDArray[np.intp], horizon: int
-) -> Floats:
+def predict(z: Floats, known: Floats, season: int, settings: Floats, origins: NDArray[np.intp], horizon: int) -> Floats:
     """Mean over the settings of each series: series x origins x ``horizon``; origins ascend."""
     state = _State(z, known, season, settings[:, :, :3])
     memory = settings[:, :, 3]

@@ -75,9 +75,7 @@ def say(weights: dict[str, float], history: History, horizon: int, levels: Seque
     return Bands(mean, middle, lo, hi), _total(weights, history, float(mean.sum()), horizon, levels)
 
 
-def _after(
-    history: History, origin: int, horizon: int, member: str, probabilities: Floats
-) -> tuple[Floats, Floats]:
+def _after(history: History, origin: int, horizon: int, member: str, probabilities: Floats) -> tuple[Floats, Floats]:
     """Mean (bins) and quantiles (bins x probabilities) of what came so many bins after similar moments."""
     z = history.tokens[:origin] / history.unit
     seen = np.flatnonzero(np.isfinite(z))
@@ -87,13 +85,11 @@ def _after(
     heap = np.cumsum(weight, axis=1)
     total = heap[:, -1:]
     mean = (weight @ values) / total[:, 0]
-    rows = [np.searchsorted(row, probabilities * row[-1]) for row in heap]
-    return mean, values[np.minimum(np.array(rows), len(values) - 1)]
+    rows = np.array([np.searchsorted(row, probabilities * row[-1]) for row in heap], dtype=np.intp)
+    return mean, values[np.minimum(rows, len(values) - 1)]
 
 
-def _similar(
-    history: History, origin: int, bins: NDArray[np.intp], ahead: NDArray[np.intp], member: str
-) -> Floats:
+def _similar(history: History, origin: int, bins: NDArray[np.intp], ahead: NDArray[np.intp], member: str) -> Floats:
     """How much each past bin says about the one ``ahead`` of ``origin``: ahead x bins."""
     by_state, by_hour = MEMBERS[member]
     weight = 0.5 ** ((origin - bins) / (HALF_LIFE_SEASONS * history.season))
@@ -119,9 +115,7 @@ def _earning(history: History) -> NDArray[np.bool_]:
     return np.nan_to_num(history.tokens)[last] != 0
 
 
-def _total(
-    weights: dict[str, float], history: History, mean: float, horizon: int, levels: Sequence[float]
-) -> Bands:
+def _total(weights: dict[str, float], history: History, mean: float, horizon: int, levels: Sequence[float]) -> Bands:
     """The distribution of sums over windows of a season (or the horizon, if shorter), moved to the ``mean``.
 
     Longer horizons are taken as so many windows that do not depend on each other.
@@ -134,7 +128,7 @@ def _total(
     usable = known > 0.75 * window
     if usable.sum() < window:
         return from_spread(np.array([mean]), horizon**0.75 * float(np.nanstd(history.tokens)) / history.unit, levels)
-    sums = np.nansum(parts, axis=1)[usable] * window / known[usable]
+    sums: Floats = np.nan_to_num(parts).sum(axis=1)[usable] * window / known[usable]
     begins = begins[usable]
     by_state = sum(weight for name, weight in weights.items() if MEMBERS[name][0])
     now, state = _earning(history)[-1], _earning(history)[begins - 1]

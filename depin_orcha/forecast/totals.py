@@ -41,7 +41,9 @@ class Total:
         weighted = sum(weight * said[name] for name, weight in self.weights.items() if name in said)
         middle = np.array([weighted / known if known else point])
         reach = {level: self.error * student_quantile(level, max(2.0, self.rows)) for level in levels}
-        return Bands(middle, middle, {q: middle - r for q, r in reach.items()}, {q: middle + r for q, r in reach.items()})
+        return Bands(
+            middle, middle, {q: middle - r for q, r in reach.items()}, {q: middle + r for q, r in reach.items()}
+        )
 
 
 def candidates(z: Floats, origins: NDArray[np.intp], season: int, horizon: int) -> dict[str, Floats]:

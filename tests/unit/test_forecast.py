@@ -298,7 +298,7 @@ def test_equal_input_gives_equal_output() -> None:
 
 def test_only_the_last_sixty_days_count() -> None:
     recent = simulated.bandwidth(20, 60 * 24)
-    old = np.full(1000, 50.0)
+    old = np.full(6 * 168, 50.0)
     assert one([*old, *recent])["mean"] == one(recent)["mean"]
 
 

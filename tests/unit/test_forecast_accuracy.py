@@ -31,7 +31,13 @@ def test_mase_is_error_over_in_sample_naive_error_averaged_over_origins() -> Non
 
 @pytest.mark.parametrize(
     ("world", "loss", "total_loss"),
-    [("storage", 1.12, 1.25), ("bandwidth", 1.16, 1.4), ("bursty", 1.08, 1.1), ("payout", 1.2, 1.3), ("token", 1.2, 1.4)],
+    [
+        ("storage", 1.12, 1.25),
+        ("bandwidth", 1.16, 1.4),
+        ("bursty", 1.08, 1.1),
+        ("payout", 1.2, 1.3),
+        ("token", 1.2, 1.4),
+    ],
 )
 def test_near_an_oracle_that_knows_the_law(world: str, loss: float, total_loss: float) -> None:
     found = scoring.play(world, range(60))

@@ -50,15 +50,23 @@ def test_newer_bins_roll_it_forward(world: str, newer: int) -> None:
     price = None if whole.price is None else whole.price
     past = series(whole.y[:cut]) if price is None else series(whole.y[:cut], price=price[:cut])
     now = (
-        series(whole.y[: cut + newer])
-        if price is None
-        else series(whole.y[: cut + newer], price=price[: cut + newer])
+        series(whole.y[: cut + newer]) if price is None else series(whole.y[: cut + newer], price=price[: cut + newer])
     )
     fit = fitted([past], 24)[0]
     rolled, fresh = document(fit, now, 24, [80]), document(fitted([now], 24)[0], now, 24, [80])
     assert rolled["start"] == fresh["start"] != document(fit, past, 24, [80])["start"]
     assert rolled["total"]["mean"] == pytest.approx(fresh["total"]["mean"], rel=0.25)
     assert fingerprint(now) != fit.fingerprint == fingerprint(past)
+
+
+def test_weekdays_stay_what_they_were_when_old_days_fall_out() -> None:
+    week = np.repeat([1.0, 1.0, 5.0, 1.0, 3.0, 0.5, 9.0], 24) * np.tile(1 + np.arange(24) / 24, 7)
+    y = np.tile(week, 10) * np.random.default_rng(1).lognormal(0, 0.02, 1680)
+    fit = fitted([series(y[: 60 * 24])], 24)[0]
+    now = series(y[: 61 * 24])
+    bands = fit.forecast(now, 24, [80])
+    assert bands is not None
+    assert bands[0].median == pytest.approx(y[61 * 24 : 62 * 24], rel=0.2)
 
 
 def test_rolling_forward_costs_less_than_learning() -> None:

@@ -36,7 +36,11 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, body: str)
     """A plugin ``name`` whose ``predict`` has this body, for the length of a test."""
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, name, raising=False)
-    plugin(folder, name, f"import numpy as np\nname, min_points = '{name}', 24\ndef predict(y, horizon, season):\n    {body}\n")
+    plugin(
+        folder,
+        name,
+        f"import numpy as np\nname, min_points = '{name}', 24\ndef predict(y, horizon, season):\n    {body}\n",
+    )
 
 
 def test_a_plugin_that_knows_better_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
