@@ -14,6 +14,8 @@ import worlds
 from depin_orcha.forecast import forecast_series
 from depin_orcha.forecast.document import document
 from depin_orcha.forecast.fit import Fit, fingerprint, fitted
+from depin_orcha.forecast.history import history_of
+from depin_orcha.forecast.pool import candidates
 from depin_orcha.forecast.series import Series
 
 
@@ -61,12 +63,20 @@ def test_newer_bins_roll_it_forward(world: str, newer: int) -> None:
 
 def test_weekdays_stay_what_they_were_when_old_days_fall_out() -> None:
     week = np.repeat([1.0, 1.0, 5.0, 1.0, 3.0, 0.5, 9.0], 24) * np.tile(1 + np.arange(24) / 24, 7)
-    y = np.tile(week, 10) * np.random.default_rng(1).lognormal(0, 0.02, 1680)
+    y = np.tile(week, 10) * np.random.default_rng(1).lognormal(0, 0.2, 1680)
     fit = fitted([series(y[: 60 * 24])], 24)[0]
     now = series(y[: 61 * 24])
-    bands = fit.forecast(now, 24, [80])
-    assert bands is not None
-    assert bands[0].median == pytest.approx(y[61 * 24 : 62 * 24], rel=0.2)
+    past = history_of(now, fit.kind, fit.unit)
+    assert fit.pool is not None
+    said = candidates(fit.pool, past, 24)
+    assert said["calendar_log"].mean() * fit.unit == pytest.approx(week[5 * 24 : 6 * 24].mean(), rel=0.25)
+
+
+def test_the_less_a_model_erred_the_louder_it_speaks() -> None:
+    weights = fitted([of("bandwidth")], 24)[0].pool.weights  # pyright: ignore[reportOptionalMemberAccess]
+    assert sum(weights.values()) == pytest.approx(1, abs=1e-4)
+    assert "zero" not in weights
+    assert max(weights.values()) > 4 * min(weights.values())
 
 
 def test_rolling_forward_costs_less_than_learning() -> None:
