@@ -115,3 +115,24 @@ def export(
     write_file(Path(output), text)
     data = {"paths": [output], "rows": len(rows)}
     return Output(data, show=lambda console: money.exported(console, data))
+
+
+@verb(look_verbs, "backtest", at=True, codes=LOOK_CODES, example="depin-orcha backtest --forecasts --days 28")
+def backtest(
+    shared: Shared,
+    forecasts: Annotated[bool, typer.Option("--forecasts", help="Forecast past days again and score it.")] = False,
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days to look back.")] = 14,
+) -> Output:
+    """Replay what is stored, with what was known then, and say how good it was."""
+    from .look import look
+    from .render import forecasts as tables
+    from .render import progress
+    from .replay import forecast_accuracy
+
+    if not forecasts:
+        raise UsageError("say what to replay", "depin-orcha backtest --forecasts")
+    only = frozenset(shared.node)
+    shown = progress(hidden=shared.quiet)
+    rows = look(shared, lambda known: forecast_accuracy(known, only, days, shown), [])
+    data: dict[str, Any] = {"policies": [], "forecast_accuracy": rows}
+    return Output(data, show=lambda console: tables.accuracy(console, data))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .asof import AsOf, EarnedHour
+from .asof import AsOf
 from .cycle import Job, Result
+from .earned_series import by_node, series_of
 from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
@@ -17,9 +18,8 @@ from .scoring import multipliers, rolling, score
 from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
-from .types import DAY_S, DECIMALS, HOUR_S, Failure, Quality
+from .types import DAY_S, HOUR_S, Failure
 from .until import limits_ahead
-from .values import TESTNET, unit_price
 
 
 def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_report: bool = False) -> Result:
@@ -52,62 +52,31 @@ def node_forecasts(job: Job, known: AsOf, horizon_h: int, multipliers: Mapping[s
     Bands are as much wider as ``multipliers`` says of a node.
     """
     origin_s = job.now_s // HOUR_S * HOUR_S
-    by_node: dict[str, list[EarnedHour]] = {}
-    for hour in known.hours(origin_s - HISTORY_DAYS * DAY_S):
-        if job.wanted(hour.node) and hour.hour_s < origin_s and hour.currency not in TESTNET:
-            by_node.setdefault(hour.node, []).append(hour)
-    if not by_node:
+    hours = by_node(known.hours(origin_s - HISTORY_DAYS * DAY_S), origin_s)
+    protocols = {node.name: node.protocol for node in known.nodes()}
+    described = [
+        series_of(known, found, job.now_s, protocols[node]) for node, found in hours.items() if job.wanted(node)
+    ]
+    if not described:
         return []
     from .forecast import DEFAULT_LEVELS, forecasters
     from .forecast.document import document
     from .forecast.fit import fitted
     from .forecast.series import Series
 
-    protocols = {node.name: node.protocol for node in known.nodes()}
-    described = [_series(known, job, node, hours, origin_s, protocols[node]) for node, hours in sorted(by_node.items())]
-    batch = [Series.from_member(series, series["id"]) for series, _ in described]
+    batch = [Series.from_member(series, series["id"]) for series, *_ in described]
     plugins = forecasters()
     results = [
         document(fit, series, horizon_h, DEFAULT_LEVELS, plugins, multipliers.get(series.id, 1.0)) | {"wape": fit.wape}
         for fit, series in zip(fitted(batch, horizon_h, plugins), batch, strict=True)
     ]
     return [
-        _forecast_document(result, currency, horizon_h, origin_s)
-        for result, (_, currency) in zip(results, described, strict=True)
+        _forecast_document(result, paid, horizon_h, origin_s)
+        for result, (_, *paid) in zip(results, described, strict=True)
     ]
 
 
-def _series(
-    known: AsOf, job: Job, node: str, hours: list[EarnedHour], origin_s: int, protocol: str
-) -> tuple[dict[str, Any], tuple[str, str]]:
-    """The node's hours as a series for the forecaster, and (currency, unit) of its values."""
-    currency = hours[0].currency
-    price_now = unit_price(currency, known.price_at(currency, job.now_s), job.now_s)
-    first_s = hours[0].hour_s
-    count = (origin_s - first_s) // HOUR_S
-    y: list[float | None] = [None] * count
-    price: list[float | None] = [None] * count
-    for hour in hours:
-        if hour.quality is Quality.INTERPOLATED or hour.currency != currency:
-            continue
-        index = (hour.hour_s - first_s) // HOUR_S
-        if price_now is None:
-            y[index] = float(hour.amount)
-            continue
-        # The price known now ends the series: it is the one that the forecast is made with.
-        used = price_now if index == count - 1 else hour.price or price_now
-        price[index] = float(used.usd_per_unit)
-        y[index] = float(DECIMALS.multiply(hour.amount, used.usd_per_unit))
-    series: dict[str, Any] = {"id": node, "start": rfc3339(first_s), "freq": "1h", "y": y, "protocol": protocol}
-    if price_now is not None and currency != "USD":
-        price[-1] = float(price_now.usd_per_unit)
-        series["price"] = price
-    return series, (currency, "native_per_hour" if price_now is None else "usd_per_hour")
-
-
-def _forecast_document(
-    result: Mapping[str, Any], currency: tuple[str, str], horizon_h: int, origin_s: int
-) -> dict[str, Any]:
+def _forecast_document(result: Mapping[str, Any], paid: Sequence[str], horizon_h: int, origin_s: int) -> dict[str, Any]:
     def bounds(source: Mapping[str, Any], index: int | None) -> dict[str, Any]:
         def pick(values: Any) -> Any:
             return values if index is None else values[index]
@@ -119,8 +88,8 @@ def _forecast_document(
 
     return {
         "node": result["id"],
-        "currency": currency[0],
-        "unit": currency[1],
+        "currency": paid[0],
+        "unit": paid[1],
         "model": result["model"],
         "models": result["models"],
         "type": result["type"],

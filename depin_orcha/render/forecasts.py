@@ -137,3 +137,29 @@ def _voices(models: Mapping[str, float]) -> str:
     weights = sorted(models.items(), key=lambda pair: -pair[1])
     named = [f"{name} {weight:.0%}" for name, weight in weights[:_VOICES]]
     return ", ".join(named + [f"{len(weights) - _VOICES} more"] * (len(weights) > _VOICES)) or "-"
+
+
+def accuracy(console: Console, data: Mapping[str, Any]) -> None:
+    """How forecasts of past days would have done, beside those that are simpler."""
+    if not data["forecast_accuracy"]:
+        console.print("Nothing can be replayed yet: that takes more than a day of history.")
+        return
+    table = new_table("Past days forecast again")
+    for name in ("node", "forecaster", "days", "hours", "MASE", "WAPE", "in 80 %", "in 95 %", "day in 80 %"):
+        table.add_column(name, justify="left" if name in ("node", "forecaster") else "right", overflow="fold")
+    for node in data["forecast_accuracy"]:
+        held = [percent_text(node[key]) for key in ("coverage80", "coverage95", "total_coverage80")]
+        table.add_row(node["node"], "published way", *_errors(node), *held)
+        best = [one for one in node["models"] if one["name"] not in _REFERENCES][:_VOICES]
+        for one in [*best, *(one for one in node["models"] if one["name"] in _REFERENCES)]:
+            table.add_row("", one["name"], *_errors(one), "", "", "")
+    print_table(console, table)
+    print_line(console, "MASE, WAPE: errors of medians, beside seasonal naive and earnings; --json has all models.")
+
+
+_REFERENCES = ("seasonal_naive", "zero")
+
+
+def _errors(row: Mapping[str, Any]) -> list[str]:
+    mase = "-" if row["mase"] is None else f"{row['mase']:.2f}"
+    return [str(row["origins"]), str(row["hours"]), mase, percent_text(row["wape"])]
