@@ -125,6 +125,7 @@ def backtest(
 ) -> Output:
     """Replay what is stored, with what was known then, and say how good it was."""
     from .look import look
+    from .plan_value import forecast_value
     from .render import forecasts as tables
     from .render import progress
     from .replay import forecast_accuracy
@@ -133,6 +134,9 @@ def backtest(
         raise UsageError("say what to replay", "depin-orcha backtest --forecasts")
     only = frozenset(shared.node)
     shown = progress(hidden=shared.quiet)
-    rows = look(shared, lambda known: forecast_accuracy(known, only, days, shown), [])
-    data: dict[str, Any] = {"policies": [], "forecast_accuracy": rows}
+    data: dict[str, Any] = {
+        "policies": [],
+        "forecast_accuracy": look(shared, lambda known: forecast_accuracy(known, only, days, shown), []),
+        "forecast_value": look(shared, lambda known: forecast_value(known, days), None),
+    }
     return Output(data, show=lambda console: tables.accuracy(console, data))

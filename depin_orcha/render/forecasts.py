@@ -155,6 +155,13 @@ def accuracy(console: Console, data: Mapping[str, Any]) -> None:
             table.add_row("", one["name"], *_errors(one), "", "", "")
     print_table(console, table)
     print_line(console, "MASE, WAPE: errors of medians, beside seasonal naive and earnings; --json has all models.")
+    value = data["forecast_value"]
+    if value["days_different"]:
+        print_line(
+            console, f"plans: {value['why']}; that was worth {usd_text(value['usd'])} USD against seasonal naive"
+        )
+    else:
+        print_line(console, f"plans: {value['why']}")
 
 
 _REFERENCES = ("seasonal_naive", "zero")

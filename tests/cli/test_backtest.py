@@ -13,6 +13,7 @@ from forecast_parts import START_S, Weeks, earned
 from ledger_parts import opened
 from operator_parts import Place
 
+from depin_orcha.optimize import Problem, solve
 from depin_orcha.types import DAY_S, HOUR_S, Accrual, Quality
 
 DAYS = 6
@@ -125,3 +126,60 @@ def test_progress_is_shown_on_a_terminal_only(weeks: Weeks) -> None:
     assert b"replaying" in shown
     assert out.startswith(b"{")
     assert weeks.place.process("backtest", "--forecasts", now=NOW_S).err == ""
+
+
+def planned(place: Place, forecast_usd: float, *, stored: bool = True) -> int:
+    """Two nodes that share four cores; one had a rich day yesterday, which the forecast did not believe in.
+
+    The plan of the day gives them to the other one. Returns when everything has come true.
+    """
+    place.config.touch()
+    made_s = START_S + 5 * DAY_S + 900
+    with opened(place.db, "steady", START_S) as store:
+        store.add_node("lucky", "golem", "local", START_S)
+        for hour in range(7 * 24):
+            hour_s = START_S + hour * HOUR_S
+            lucky = "0.09" if hour // 24 == 4 else "0.01"
+            for name, amount in (("steady", "0.04"), ("lucky", lucky)):
+                one = Accrual(hour_s, Decimal(amount), "USD", Quality.MEASURED)
+                store.add_accruals(name, [one], hour_s + HOUR_S + 60)
+        for name, usd in (("steady", 0.04), ("lucky", forecast_usd)):
+            total = {"mean": usd * 24}
+            said = {"node": name, "currency": "USD", "unit": "usd_per_hour", "horizon_h": 24, "total": total}
+            if stored:
+                store.add_forecast(name, "USD", made_s // HOUR_S * HOUR_S, said, made_s)
+        node = {"uses_per_unit": {"cpu_cores": 1}, "max_units": 4, "frozen": False, "current_units": 2}
+        prices = {"steady": 0.04 / 2, "lucky": forecast_usd / 2}
+        nodes = [node | {"node": name, "usd_per_unit_hour": usd} for name, usd in prices.items()]
+        problem = {"horizon_h": 12, "hosts": [{"host": "local", "capacity": {"cpu_cores": 4}, "nodes": nodes}]}
+        store.add_plan(made_s, made_s + 1800, solve(Problem.from_dict(problem)).to_dict(), problem)
+    return made_s + DAY_S + HOUR_S
+
+
+def value(place: Place, now_s: int) -> dict[str, Any]:
+    return place.json("backtest", "--forecasts", now=now_s).data["forecast_value"]
+
+
+def test_a_plan_that_naive_would_have_made_otherwise_is_valued_at_what_came(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    now_s = planned(place, 0.01)
+    told = value(place, now_s)
+    assert (told["days"], told["days_resting_on_forecasts"], told["days_different"]) == (1, 1, 1)
+    # Four cores of the steady node at 0.02 a core and hour, instead of four of the lucky one at 0.005.
+    assert told["usd"] == pytest.approx(24 * (4 * 0.02 - 4 * 0.005))
+    assert "against seasonal naive that was worth 1.44 USD" in " ".join(place("backtest", "--forecasts", now=now_s).out.split())
+
+
+def test_a_forecast_that_was_wrong_cost_nothing_where_naive_was_as_wrong(tmp_path: Path) -> None:
+    told = value(Place(tmp_path), planned(Place(tmp_path), 0.08))
+    assert (told["days"], told["days_different"], told["usd"]) == (1, 0, 0)
+
+
+def test_a_day_without_its_forecast_is_not_valued(tmp_path: Path) -> None:
+    told = value(Place(tmp_path), planned(Place(tmp_path), 0.01, stored=False))
+    assert (told["days"], told["days_unknown"], told["days_different"], told["usd"]) == (0, 1, None, None)
+
+
+def test_a_day_that_is_not_over_is_not_valued(tmp_path: Path) -> None:
+    told = value(Place(tmp_path), planned(Place(tmp_path), 0.01) - 12 * HOUR_S)
+    assert (told["days"], told["days_unknown"], told["usd"], told["why"]) == (0, 0, None, "no plan yet")
