@@ -156,12 +156,8 @@ def accuracy(console: Console, data: Mapping[str, Any]) -> None:
     print_table(console, table)
     print_line(console, "MASE, WAPE: errors of medians, beside seasonal naive and earnings; --json has all models.")
     value = data["forecast_value"]
-    if value["days_different"]:
-        print_line(
-            console, f"plans: {value['why']}; that was worth {usd_text(value['usd'])} USD against seasonal naive"
-        )
-    else:
-        print_line(console, f"plans: {value['why']}")
+    worth = f"; against seasonal naive that was worth {usd_text(value['usd'])} USD" if value["days_different"] else ""
+    print_line(console, f"plans: {value['why']}{worth}")
 
 
 _REFERENCES = ("seasonal_naive", "zero")

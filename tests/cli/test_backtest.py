@@ -167,7 +167,8 @@ def test_a_plan_that_naive_would_have_made_otherwise_is_valued_at_what_came(tmp_
     assert (told["days"], told["days_resting_on_forecasts"], told["days_different"]) == (1, 1, 1)
     # Four cores of the steady node at 0.02 a core and hour, instead of four of the lucky one at 0.005.
     assert told["usd"] == pytest.approx(24 * (4 * 0.02 - 4 * 0.005))
-    assert "against seasonal naive that was worth 1.44 USD" in " ".join(place("backtest", "--forecasts", now=now_s).out.split())
+    text = " ".join(place("backtest", "--forecasts", now=now_s).out.split())
+    assert "against seasonal naive that was worth 1.44 USD" in text
 
 
 def test_a_forecast_that_was_wrong_cost_nothing_where_naive_was_as_wrong(tmp_path: Path) -> None:
