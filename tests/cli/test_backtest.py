@@ -115,6 +115,7 @@ def test_progress_is_shown_on_a_terminal_only(weeks: Weeks) -> None:
     ours, theirs = pty.openpty()
     running = weeks.place.start("backtest", "--forecasts", "--json", now=NOW_S, stderr=theirs)
     os.close(theirs)
+    assert running.stdout
     out, shown = running.stdout.read(), b""
     while True:
         try:

@@ -13,7 +13,18 @@ from ledger_parts import add, at, opened, snapshot
 from operator_parts import Place
 
 from depin_orcha.timefmt import rfc3339
-from depin_orcha.types import DAY_S, HOUR_S, Health, HealthStatus, Resource, Standing, StandingAmount, Usage
+from depin_orcha.types import (
+    DAY_S,
+    HOUR_S,
+    Accrual,
+    Health,
+    HealthStatus,
+    Quality,
+    Resource,
+    Standing,
+    StandingAmount,
+    Usage,
+)
 
 NOW_S = at("2026-11-22T20:15:00")
 TB = 1e12
@@ -123,6 +134,9 @@ def test_income_of_the_month_is_what_was_earned_and_what_is_forecast(place: Plac
     found = Weeks(place, {"line": earned(4, jump=False), "points": earned(5, jump=False)})
     start_s, now_s = at("2026-10-12T00:00:00"), at("2026-10-25T06:15:00")
     found.imported(start_s, now_s // HOUR_S * HOUR_S, now_s)
+    with opened(place.db, "line", now_s) as store:
+        running = Accrual(now_s // HOUR_S * HOUR_S, Decimal(7), "USD", Quality.MEASURED)
+        store.add_accruals("line", [running], now_s)
     data = place.json("forecast", now=now_s).data
     line, points = [row for row in data["outlook"] if row["kind"] == "month_end"]
     origin_s = now_s // HOUR_S * HOUR_S
