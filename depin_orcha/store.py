@@ -74,10 +74,26 @@ class Store:
     def add_node(self, name: str, protocol: str, host: str, now_s: int) -> None:
         """Make a node known; its protocol and host follow the configuration."""
         self.connection.execute(
-            "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
             "host = excluded.host, first_seen_s = min(first_seen_s, excluded.first_seen_s)",
-            (name, protocol, host, now_s),
+            (name, protocol, host, now_s, name),
         )
+
+    def set_sources(self, sources: Mapping[str, str]) -> None:
+        """From now on the income of known nodes is read as that of their source, whichever of its nodes is asked.
+
+        ``sources``: of every configured node. A source that was never read goes on where the one before it ended, if
+        no node is left there: a node that was alone and now shares an account, or is alone again.
+        """
+        in_use = set(sources.values())
+        for name, source in sources.items():
+            row = self.connection.execute("SELECT source FROM nodes WHERE name = ?", (name,)).fetchone()
+            if row is None or row[0] == source:
+                continue
+            self.connection.execute("UPDATE nodes SET source = ? WHERE name = ?", (source, name))
+            is_read = "SELECT 1 FROM earnings_samples WHERE source = ? LIMIT 1"
+            if row[0] not in in_use and not self.connection.execute(is_read, (source,)).fetchone():
+                self.connection.execute("UPDATE earnings_samples SET source = ? WHERE source = ?", (source, row[0]))
 
     def add_snapshot(self, snapshot: Snapshot, learned_s: int, currency: str) -> list[Accrual]:
         """Store one reading of a node and book what it earned since; returns what was booked.
