@@ -48,6 +48,11 @@ def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learne
         series = void.currency, str(void.kind), void.period, void.external_id
         instants = _instants(reading, series) if void.observed_s is None else [void.observed_s]
         voided.setdefault(series, []).extend(instants)
+    for series, samples in new.items():
+        if samples[0].kind is SampleKind.EVENT:
+            # Told with another date, it is still the same event: what was told of it before gives way.
+            told = {sample.observed_s for sample in samples}
+            voided.setdefault(series, []).extend(one for one in _instants(reading, series) if one not in told)
     booked: list[Accrual] = []
     # Earlier periods first: a new period starts where the closed one ended.
     for series in sorted(
@@ -102,8 +107,8 @@ def _book_series(
     ).fetchone()[0]
     opened_s = _opened_s(connection, key, new, first_s) if anchor_s is None else None
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    said = {(sample.observed_s, sample.amount) for sample in before}
-    if not voided and all((sample.observed_s, sample.amount) in said for sample in new):
+    said = {(sample.observed_s, sample.amount, sample.share) for sample in before}
+    if not voided and all((sample.observed_s, sample.amount, sample.share) in said for sample in new):
         return []
     possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
     _insert_samples(reading, _continued(before, possible, opened_s))
@@ -212,7 +217,7 @@ def _insert_samples(reading: _Reading, samples: Iterable[EarningsSample]) -> Non
         "ON CONFLICT DO UPDATE SET amount = excluded.amount, share = excluded.share, withheld = excluded.withheld, "
         "baseline = excluded.baseline, stepped = excluded.stepped, stepped_s = excluded.stepped_s, "
         "estimated = excluded.estimated, voided_s = NULL "
-        "WHERE voided_s IS NOT NULL OR amount <> excluded.amount",
+        "WHERE voided_s IS NOT NULL OR amount <> excluded.amount OR share <> excluded.share",
         [
             (
                 reading.source,
