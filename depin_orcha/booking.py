@@ -118,7 +118,36 @@ def _book_series(
         [(reading.learned_s, *key, observed_s) for observed_s in voided],
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+    changes = accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+    began_s = anchor_s if anchor_s is not None else first_s if opened_s is None else opened_s
+    return _beside_imported(reading, changes, (began_s, max([*(sample.observed_s for sample in new), *voided])))
+
+
+def _beside_imported(reading: _Reading, changes: Sequence[Accrual], span_s: tuple[int, int]) -> list[Accrual]:
+    """The changes without what was imported of the same time; remembers what the node has told of that."""
+    booked: list[Accrual] = []
+    for part in ([one for one in changes if one.amount < 0], [one for one in changes if one.amount >= 0]):
+        rows = _imported_rows(reading, part) if part else []
+        if not rows:
+            booked += part
+            continue
+        imported = [accrual.Imported(row[2], row[3], Decimal(row[4]), Decimal(row[5])) for row in rows]
+        left, imported = accrual.beside_imported(part, span_s, imported)
+        booked += left
+        reading.connection.executemany(
+            "UPDATE imported_intervals SET told = ? WHERE node = ? AND currency = ? AND start_s = ?",
+            [(decimal_text(one.told), *row[:3]) for one, row in zip(imported, rows, strict=True)],
+        )
+    return booked
+
+
+def _imported_rows(reading: _Reading, part: Sequence[Accrual]) -> list[tuple[str, str, int, int, str, str]]:
+    """Node, currency, start, end, amount and what was told of the imports of the hours of these, in order of time."""
+    return reading.connection.execute(
+        "SELECT node, currency, start_s, end_s, amount, told FROM imported_intervals WHERE currency = ? "
+        "AND node IN (SELECT name FROM nodes WHERE source = ?) AND start_s < ? AND end_s > ? ORDER BY start_s",
+        (part[0].currency, reading.source, part[-1].hour_s + HOUR_S, part[0].hour_s),
+    ).fetchall()
 
 
 def _opened_s(

@@ -82,7 +82,7 @@ CREATE TABLE hour_values (
 CREATE TABLE imported_intervals (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, start_s INTEGER NOT NULL,
   end_s INTEGER NOT NULL, amount TEXT NOT NULL, usd_per_unit TEXT, learned_s INTEGER NOT NULL,
-  PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
+  told TEXT NOT NULL, PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE payouts (
   node TEXT NOT NULL REFERENCES nodes (name), external_id TEXT NOT NULL, currency TEXT NOT NULL,
   learned_s INTEGER NOT NULL, received_s INTEGER, amount TEXT NOT NULL, transaction_ref TEXT, fee TEXT,

@@ -20,11 +20,9 @@ from .errors import FailureKind
 from .settled import add_settled
 from .timefmt import compact
 from .types import (
-    HOUR_S,
     Accrual,
     Action,
     Price,
-    Quality,
     Resource,
     Snapshot,
     decimal_text,
@@ -305,7 +303,7 @@ class Store:
         """Remember an imported interval, so that the same file adds nothing the next time."""
         price = None if usd_per_unit is None else decimal_text(usd_per_unit)
         self.connection.execute(
-            "INSERT INTO imported_intervals VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO imported_intervals VALUES (?, ?, ?, ?, ?, ?, ?, '0')",
             (node, currency, *span_s, decimal_text(amount), price, learned_s),
         )
 
@@ -314,7 +312,6 @@ class Store:
         rows = [
             (node, one.hour_s, one.currency, learned_s, decimal_text(one.amount), str(one.quality), self.run_id)
             for one in accruals
-            if one.quality is Quality.IMPORTED or not self._is_imported(node, one)
             if one.amount or not self._is_known(node, one)
         ]
         self.connection.executemany(
@@ -322,14 +319,6 @@ class Store:
             "amount = decimal_add(amount, excluded.amount), quality = min(quality, excluded.quality)",
             rows,
         )
-
-    def _is_imported(self, node: str, one: Accrual) -> bool:
-        """Was the whole hour imported? Then what a node tells of it later is the same money again."""
-        row = self.connection.execute(
-            "SELECT 1 FROM imported_intervals WHERE node = ? AND currency = ? AND start_s <= ? AND end_s >= ?",
-            (node, one.currency, one.hour_s, one.hour_s + HOUR_S),
-        )
-        return row.fetchone() is not None
 
     def _is_known(self, node: str, one: Accrual) -> bool:
         row = self.connection.execute(

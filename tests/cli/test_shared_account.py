@@ -1,4 +1,4 @@
-"""Nodes that share an account: its income is booked once, whichever of them stands first in the file, and none is lost."""
+"""Nodes that share an account: its income is booked once, whichever of them is first in the file, none is lost."""
 
 from __future__ import annotations
 
