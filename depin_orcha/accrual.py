@@ -8,9 +8,9 @@ step. Events are earned at their instant.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from decimal import ROUND_FLOOR, Decimal, localcontext
+from decimal import ROUND_DOWN, ROUND_FLOOR, Decimal, localcontext
 from functools import lru_cache
 
 from .types import CERTAINTY, DECIMALS, HOUR_S, Accrual, EarningsSample, Quality, SampleKind
@@ -24,6 +24,16 @@ STEP_S = 14 * HOUR_S
 _QUANTUM = Decimal("1e-18")
 
 Hours = dict[int, tuple[Decimal, Quality]]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """An imported ``amount`` of [start_s, end_s), and what the node itself ``told`` of it since."""
+
+    start_s: int
+    end_s: int
+    amount: Decimal
+    told: Decimal = Decimal(0)
 
 
 def accrue(samples: Iterable[EarningsSample], opened_s: int | None = None) -> Hours:
@@ -107,6 +117,60 @@ def difference(before: Mapping[int, tuple[Decimal, Quality]], after: Hours, curr
             if new != old or hour_s not in before:
                 booked.append(Accrual(hour_s, new - old, currency, quality))
     return booked
+
+
+def beside_imported(
+    booked: Sequence[Accrual], span_s: tuple[int, int], imported: Sequence[Imported]
+) -> tuple[list[Accrual], list[Imported]]:
+    """What is left to be booked of one series' earnings in a span of time, and the imports with what is told of them.
+
+    What an import says is not counted again; the rest falls on the time that is not imported, and if there is none, on
+    the last hour. So the sum is what the node tells, or what was imported, whichever is more. ``booked``: in order of
+    time, all of one sign.
+    """
+    start_s, end_s = _clipped(span_s, booked[0].hour_s, booked[-1].hour_s + HOUR_S)
+    after = list(imported)
+    with localcontext(DECIMALS):
+        rest = total = sum((one.amount for one in booked), Decimal(0))
+        for place, one in enumerate(imported):
+            common_s = _common_s(one, start_s, end_s)
+            if not common_s:
+                continue
+            share = rest
+            if one.start_s > start_s or one.end_s < end_s:
+                if one.start_s < start_s or one.end_s > end_s:
+                    part = (total * common_s / (end_s - start_s)).quantize(_QUANTUM, rounding=ROUND_DOWN)
+                    share = min(part, rest, key=abs)
+                # An import says of a longer time than its own how much of it fell into its own, and no more.
+                share = min(max(share, -one.told), max(one.amount - one.told, Decimal(0)))
+            after[place] = replace(one, told=one.told + share)
+            rest -= min(after[place].told, one.amount) - min(one.told, one.amount)
+        free: list[Decimal] = []
+        for one in booked:
+            part_s = max(one.hour_s, start_s), min(one.hour_s + HOUR_S, end_s)
+            taken_s = sum(_common_s(other, *part_s) for other in imported)
+            free.append(one.amount * max(part_s[1] - part_s[0] - taken_s, 0) / (part_s[1] - part_s[0]))
+        return _shared_out(booked, rest, free), after
+
+
+def _clipped(span_s: tuple[int, int], first_s: int, last_s: int) -> tuple[int, int]:
+    """The hours [first_s, last_s) of some earnings without what of the first and the last is not in the span."""
+    start_s = span_s[0] if first_s <= span_s[0] < first_s + HOUR_S else first_s
+    end_s = span_s[1] if last_s - HOUR_S < span_s[1] <= last_s else last_s
+    return start_s, max(end_s, start_s + 1)
+
+
+def _common_s(one: Imported, start_s: int, end_s: int) -> int:
+    return max(min(one.end_s, end_s) - max(one.start_s, start_s), 0)
+
+
+def _shared_out(booked: Sequence[Accrual], amount: Decimal, weights: Sequence[Decimal]) -> list[Accrual]:
+    """An amount instead of what is booked, by weights, exactly; without any, in the last hour."""
+    whole = sum(weights, Decimal(0))
+    parts = [(amount * one / whole).quantize(_QUANTUM, rounding=ROUND_DOWN) if whole else Decimal(0) for one in weights]
+    last = max((place for place, one in enumerate(weights) if one), default=len(parts) - 1)
+    parts[last] += amount - sum(parts, Decimal(0))
+    return [replace(one, amount=part) for one, part in zip(booked, parts, strict=True)]
 
 
 @lru_cache

@@ -211,9 +211,13 @@ class AsOf:
         return self._health(node, "AND failure_kind IS NULL ")
 
     def last_read_s(self, node: str) -> int | None:
-        """The date of the good reading that was made last: where a clock went back, earlier ones have later dates."""
+        """The date of the good reading that was made last, of this node or another that is read for the same income.
+
+        Where a clock went back, earlier ones have later dates.
+        """
         row = self.connection.execute(
-            "SELECT observed_s FROM health_samples WHERE node = ? AND learned_s <= ? AND failure_kind IS NULL "
+            "SELECT observed_s FROM health_samples WHERE node IN (SELECT name FROM nodes WHERE source = "
+            "(SELECT source FROM nodes WHERE name = ?)) AND learned_s <= ? AND failure_kind IS NULL "
             "ORDER BY run_id DESC LIMIT 1",
             (node, self.now_s),
         ).fetchone()
@@ -279,8 +283,8 @@ class AsOf:
     def counter_readings(self, node: str, period: str) -> dict[str, list[Decimal]]:
         """External id -> what a node's counter of a period stood at, the earliest reading first."""
         rows = self.connection.execute(
-            "SELECT external_id, amount FROM earnings_samples WHERE node = ? AND kind = 'counter' AND period = ? "
-            "AND learned_s <= ? ORDER BY external_id, observed_s",
+            "SELECT external_id, amount FROM earnings_samples WHERE source = (SELECT source FROM nodes WHERE name = ?) "
+            "AND kind = 'counter' AND period = ? AND learned_s <= ? ORDER BY external_id, observed_s",
             (node, period, self.now_s),
         )
         readings: dict[str, list[Decimal]] = {}

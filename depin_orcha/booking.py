@@ -4,54 +4,72 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from . import accrual
-from .types import HOUR_S, Accrual, EarningsSample, Quality, SampleKind, Snapshot, VoidedSample, decimal_text
+from .types import HOUR_S, Accrual, EarningsSample, Quality, SampleKind, Snapshot, decimal_text
 
 Series = tuple[str, str, str, str]
 """Currency, kind, period and external id: what one counter is told by."""
 
 _IDS_OF_MONTH = """
 WITH RECURSIVE ids (id) AS (
-  SELECT min(external_id) FROM earnings_samples WHERE node = :node AND currency = :currency AND kind = 'counter'
-  UNION ALL SELECT (SELECT min(external_id) FROM earnings_samples WHERE node = :node AND currency = :currency
+  SELECT min(external_id) FROM earnings_samples WHERE source = :source AND currency = :currency AND kind = 'counter'
+  UNION ALL SELECT (SELECT min(external_id) FROM earnings_samples WHERE source = :source AND currency = :currency
     AND kind = 'counter' AND external_id > id) FROM ids WHERE id IS NOT NULL)
-SELECT id FROM ids WHERE EXISTS (SELECT 1 FROM earnings_samples WHERE node = :node AND currency = :currency
+SELECT id FROM ids WHERE EXISTS (SELECT 1 FROM earnings_samples WHERE source = :source AND currency = :currency
   AND kind = 'counter' AND external_id = id AND period = :period)
 """
 """From one id to the next by the key of the table: a plain DISTINCT reads every sample of the node."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Where what a node was read for goes; ``source``: whose income it is, its own or that of a shared account."""
+
+    connection: sqlite3.Connection
+    run_id: int
+    learned_s: int
+    node: str
+    source: str
+
+
 def book(connection: sqlite3.Connection, run_id: int, snapshot: Snapshot, learned_s: int) -> list[Accrual]:
     """Store the earnings samples of a reading; returns how the ledger changes by them, hour by hour."""
+    named = connection.execute("SELECT source FROM nodes WHERE name = ?", (snapshot.node,)).fetchone()
+    reading = _Reading(connection, run_id, learned_s, snapshot.node, named[0])
     new: dict[Series, list[EarningsSample]] = {}
-    stored_ids = _stored_ids(connection, snapshot)
+    stored_ids = _stored_ids(reading, snapshot)
     for sample in accrual.without_mixing(snapshot.earnings, stored_ids):
         new.setdefault((sample.currency, str(sample.kind), sample.period, sample.external_id), []).append(sample)
     voided: dict[Series, list[int]] = {}
     for void in snapshot.voided:
         series = void.currency, str(void.kind), void.period, void.external_id
-        voided.setdefault(series, []).extend(_voided_s(connection, snapshot.node, void))
+        instants = _instants(reading, series) if void.observed_s is None else [void.observed_s]
+        voided.setdefault(series, []).extend(instants)
+    for series, samples in new.items():
+        if samples[0].kind is SampleKind.EVENT:
+            # Told with another date, it is still the same event: what was told of it before gives way.
+            told = {sample.observed_s for sample in samples}
+            voided.setdefault(series, []).extend(one for one in _instants(reading, series) if one not in told)
     booked: list[Accrual] = []
     # Earlier periods first: a new period starts where the closed one ended.
     for series in sorted(
         new.keys() | {key for key, instants in voided.items() if instants},
         key=lambda key: (_first_s(new.get(key, [])), key[2]),
     ):
-        changes = new.get(series, []), voided.get(series, [])
-        booked += _book_series(connection, run_id, snapshot.node, series, changes, learned_s)
+        booked += _book_series(reading, series, new.get(series, []), voided.get(series, []))
     return booked
 
 
-def _voided_s(connection: sqlite3.Connection, node: str, void: VoidedSample) -> list[int]:
-    """The instants of what was taken back, which may be all that is known of a series."""
-    if void.observed_s is not None:
-        return [void.observed_s]
-    rows = connection.execute(
-        "SELECT observed_s FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? AND period = ? "
-        "AND external_id = ? AND voided_s IS NULL",
-        (node, void.currency, str(void.kind), void.period, void.external_id),
+def _instants(reading: _Reading, series: Series) -> list[int]:
+    """When the samples of a series were that count."""
+    currency, kind, period, external_id = series
+    rows = reading.connection.execute(
+        "SELECT observed_s FROM earnings_samples WHERE source = ? AND currency = ? AND kind = ? AND external_id = ? "
+        "AND period = ? AND voided_s IS NULL",
+        (reading.source, currency, kind, external_id, period),
     )
     return [row[0] for row in rows]
 
@@ -60,7 +78,7 @@ def _first_s(samples: Sequence[EarningsSample]) -> int:
     return min((sample.observed_s for sample in samples), default=0)
 
 
-def _stored_ids(connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str, set[str]]:
+def _stored_ids(reading: _Reading, snapshot: Snapshot) -> dict[str, set[str]]:
     """Of each month, the external ids under which it is stored; other periods have no sum beside parts."""
     months = {
         (sample.currency, sample.period)
@@ -69,54 +87,80 @@ def _stored_ids(connection: sqlite3.Connection, snapshot: Snapshot) -> dict[str,
     }
     stored: dict[str, set[str]] = {}
     for currency, period in months:
-        asked = {"node": snapshot.node, "currency": currency, "period": period}
-        stored[period] = {row[0] for row in connection.execute(_IDS_OF_MONTH, asked)}
+        asked = {"source": reading.source, "currency": currency, "period": period}
+        stored[period] = {row[0] for row in reading.connection.execute(_IDS_OF_MONTH, asked)}
     return stored
 
 
 def _book_series(
-    connection: sqlite3.Connection,
-    run_id: int,
-    node: str,
-    series: Series,
-    changes: tuple[Sequence[EarningsSample], Sequence[int]],
-    learned_s: int,
+    reading: _Reading, series: Series, new: Sequence[EarningsSample], voided: Sequence[int]
 ) -> list[Accrual]:
     """Store new samples of one series and void others, by their instants; returns how the ledger changes by them."""
-    new, voided = changes
+    connection = reading.connection
     currency, kind, period, external_id = series
-    key = (node, currency, kind, external_id, period)
+    key = (reading.source, currency, kind, external_id, period)
     first_s = min([*(sample.observed_s for sample in new), *voided])
     anchor_s = connection.execute(
-        "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "
+        "SELECT max(observed_s) FROM earnings_samples WHERE source = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s < ?",
         (*key, first_s),
     ).fetchone()[0]
     opened_s = _opened_s(connection, key, new, first_s) if anchor_s is None else None
     before = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    said = {(sample.observed_s, sample.amount) for sample in before}
-    if not voided and all((sample.observed_s, sample.amount) in said for sample in new):
+    said = {(sample.observed_s, sample.amount, sample.share) for sample in before}
+    if not voided and all((sample.observed_s, sample.amount, sample.share) in said for sample in new):
         return []
     possible = [sample for sample in new if not _is_dated_too_early(sample, before, voided)]
-    _insert_samples(connection, run_id, node, _continued(before, possible, opened_s), learned_s)
+    _insert_samples(reading, _continued(before, possible, opened_s))
     connection.executemany(
-        "UPDATE earnings_samples SET voided_s = ? WHERE node = ? AND currency = ? AND kind = ? "
+        "UPDATE earnings_samples SET voided_s = ? WHERE source = ? AND currency = ? AND kind = ? "
         "AND external_id = ? AND period = ? AND observed_s = ? AND voided_s IS NULL",
-        [(learned_s, *key, observed_s) for observed_s in voided],
+        [(reading.learned_s, *key, observed_s) for observed_s in voided],
     )
     after = _samples(connection, key, anchor_s if anchor_s is not None else first_s)
-    return accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+    changes = accrual.difference(accrual.accrue(before, opened_s), accrual.accrue(after, opened_s), currency)
+    began_s = anchor_s if anchor_s is not None else first_s if opened_s is None else opened_s
+    return _beside_imported(reading, changes, (began_s, max([*(sample.observed_s for sample in new), *voided])))
+
+
+def _beside_imported(reading: _Reading, changes: Sequence[Accrual], span_s: tuple[int, int]) -> list[Accrual]:
+    """The changes without what was imported of the same time; remembers what the node has told of that."""
+    booked: list[Accrual] = []
+    for part in ([one for one in changes if one.amount < 0], [one for one in changes if one.amount >= 0]):
+        rows = _imported_rows(reading, part) if part else []
+        if not rows:
+            booked += part
+            continue
+        imported = [accrual.Imported(row[2], row[3], Decimal(row[4]), Decimal(row[5])) for row in rows]
+        left, imported = accrual.beside_imported(part, span_s, imported)
+        booked += left
+        reading.connection.executemany(
+            "UPDATE imported_intervals SET told = ? WHERE node = ? AND currency = ? AND start_s = ?",
+            [(decimal_text(one.told), *row[:3]) for one, row in zip(imported, rows, strict=True)],
+        )
+    return booked
+
+
+def _imported_rows(reading: _Reading, part: Sequence[Accrual]) -> list[tuple[str, str, int, int, str, str]]:
+    """Node, currency, start, end, amount and what was told of the imports of the hours of these, in order of time."""
+    return reading.connection.execute(
+        "SELECT node, currency, start_s, end_s, amount, told FROM imported_intervals WHERE currency = ? "
+        "AND node IN (SELECT name FROM nodes WHERE source = ?) AND start_s < ? AND end_s > ? ORDER BY start_s",
+        (part[0].currency, reading.source, part[-1].hour_s + HOUR_S, part[0].hour_s),
+    ).fetchall()
 
 
 def _opened_s(
     connection: sqlite3.Connection, key: tuple[str, ...], new: Sequence[EarningsSample], first_s: int
 ) -> int | None:
-    """When a counter without a reading stood at zero; None where nobody was reading the node at that time."""
+    """When a counter without a reading stood at zero; None where nobody was reading the source at that time."""
     began_s = next((sample.began_s for sample in new if sample.began_s is not None), None)
     if began_s is None:
         return accrual.opening_s(key[-1], _read_earlier_s(connection, key, first_s))
     first_read_s = connection.execute(
-        "SELECT min(observed_s) FROM health_samples WHERE node = ? AND failure_kind IS NULL", key[:1]
+        "SELECT min(observed_s) FROM health_samples WHERE node IN (SELECT name FROM nodes WHERE source = ?) "
+        "AND failure_kind IS NULL",
+        key[:1],
     ).fetchone()[0]
     return began_s if first_read_s is not None and first_read_s < began_s else None
 
@@ -128,7 +172,7 @@ def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_
     did not have, or that was only part of the sum before. Of other periods of a series, the one that was read earlier
     is the earlier one. What is counted since ever follows nothing.
     """
-    node, currency, kind, external_id, period = key
+    source, currency, kind, external_id, period = key
     if not period:
         return None
     if accrual.period_window(period):
@@ -136,9 +180,9 @@ def _read_earlier_s(connection: sqlite3.Connection, key: tuple[str, ...], first_
     else:
         where, values = "external_id = ? AND period NOT IN (?, '')", (external_id, period)
     return connection.execute(
-        "SELECT max(observed_s) FROM earnings_samples WHERE node = ? AND currency = ? AND kind = ? "  # noqa: S608
+        "SELECT max(observed_s) FROM earnings_samples WHERE source = ? AND currency = ? AND kind = ? "  # noqa: S608
         f"AND {where} AND voided_s IS NULL AND observed_s < ?",
-        (node, currency, kind, *values, first_s),
+        (source, currency, kind, *values, first_s),
     ).fetchone()[0]
 
 
@@ -172,7 +216,7 @@ def _continued(
 def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) -> list[EarningsSample]:
     rows = connection.execute(
         "SELECT observed_s, amount, share, withheld, baseline, stepped, stepped_s, estimated FROM earnings_samples "
-        "WHERE node = ? AND currency = ? "
+        "WHERE source = ? AND currency = ? "
         "AND kind = ? AND external_id = ? AND period = ? AND voided_s IS NULL AND observed_s >= ?",
         (*key, from_s),
     )
@@ -196,23 +240,22 @@ def _samples(connection: sqlite3.Connection, key: tuple[str, ...], from_s: int) 
     ]
 
 
-def _insert_samples(
-    connection: sqlite3.Connection, run_id: int, node: str, samples: Iterable[EarningsSample], learned_s: int
-) -> None:
-    connection.executemany(
-        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) ON CONFLICT DO UPDATE "
-        "SET amount = excluded.amount, share = excluded.share, withheld = excluded.withheld, "
+def _insert_samples(reading: _Reading, samples: Iterable[EarningsSample]) -> None:
+    reading.connection.executemany(
+        "INSERT INTO earnings_samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?) "
+        "ON CONFLICT DO UPDATE SET amount = excluded.amount, share = excluded.share, withheld = excluded.withheld, "
         "baseline = excluded.baseline, stepped = excluded.stepped, stepped_s = excluded.stepped_s, "
         "estimated = excluded.estimated, voided_s = NULL "
-        "WHERE voided_s IS NOT NULL OR amount <> excluded.amount",
+        "WHERE voided_s IS NOT NULL OR amount <> excluded.amount OR share <> excluded.share",
         [
             (
-                node,
+                reading.source,
                 one.currency,
                 str(one.kind),
                 one.period,
                 one.external_id,
                 one.observed_s,
+                reading.node,
                 decimal_text(one.amount),
                 decimal_text(one.share),
                 decimal_text(one.withheld),
@@ -220,8 +263,8 @@ def _insert_samples(
                 None if one.stepped is None else decimal_text(one.stepped),
                 one.stepped_s,
                 one.estimated,
-                learned_s,
-                run_id,
+                reading.learned_s,
+                reading.run_id,
             )
             for one in samples
         ],

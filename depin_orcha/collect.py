@@ -20,7 +20,7 @@ from .metering import Metering
 from .net import HttpClient
 from .pricing import Pricing
 from .retention import thin
-from .roster import first_of_account
+from .roster import first_of_account, sources_of
 from .store import Store
 from .timefmt import rfc3339
 from .types import (
@@ -54,8 +54,13 @@ def collect(job: Job, store: Store) -> Result:
     require_nodes(job)
     known = AsOf(store.connection, job.now_s)
     wanted = {name: options for name, options in job.config.nodes.items() if job.wanted(name)}
+    accounts = {name: (one.protocol, one.account) for name, one in job.config.nodes.items()}
+    with store.transaction():
+        for name, options in wanted.items():
+            store.add_node(name, options.protocol, options.host, job.now_s)
+        store.set_sources(sources_of(accounts))
     since = {name: known.last_read_s(name) for name in wanted}
-    booked_on = first_of_account({name: (one.protocol, one.account) for name, one in job.config.nodes.items()})
+    booked_on = first_of_account(accounts)
     backoffs = known.backoffs()
     pool = ThreadPoolExecutor(_THREADS)
     read_well: dict[str, Snapshot] = {}
@@ -71,7 +76,6 @@ def collect(job: Job, store: Store) -> Result:
         failures: list[Failure] = []
         warnings: list[str] = []
         for name, options in wanted.items():
-            store.add_node(name, options.protocol, options.host, job.now_s)
             if name not in readings:
                 nodes.append(_empty(name, options, job.now_s, f"its income is booked on {booked_on[name]}"))
                 continue

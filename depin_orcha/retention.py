@@ -20,11 +20,11 @@ _THINNED = {
 
 _THIN_COUNTERS = """
 DELETE FROM earnings_samples WHERE kind = 'counter' AND observed_s < ?
-  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
+  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.source = earnings_samples.source
     AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
     AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
     AND one.observed_s < earnings_samples.observed_s AND one.voided_s IS NULL)
-  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.node = earnings_samples.node
+  AND EXISTS (SELECT 1 FROM earnings_samples AS one WHERE one.source = earnings_samples.source
     AND one.currency = earnings_samples.currency AND one.kind = earnings_samples.kind
     AND one.external_id = earnings_samples.external_id AND one.period = earnings_samples.period
     AND one.observed_s > earnings_samples.observed_s AND one.voided_s IS NULL)

@@ -65,11 +65,16 @@ def _booked(given: Mapping[str, tuple[str, str, str | None]]) -> list[NodeConfig
 
 def first_of_account(given: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
     """Node -> the node its income is booked on: the first in the file of those that share protocol and account."""
-    first: dict[tuple[str, str], str] = {}
-    for name, (protocol, account) in given.items():
-        if account is not None:
-            first.setdefault((protocol, account), name)
-    return {name: name if account is None else first[protocol, account] for name, (protocol, account) in given.items()}
+    first: dict[str, str] = {}
+    sources = sources_of(given)
+    for name, source in sources.items():
+        first.setdefault(source, name)
+    return {name: first[source] for name, source in sources.items()}
+
+
+def sources_of(given: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:
+    """Node -> whose income is read through it: its own, by its name, or that of an account of its protocol."""
+    return {name: name if account is None else f"{protocol} {account}" for name, (protocol, account) in given.items()}
 
 
 def check_names(asked: Iterable[str], configured: Iterable[str], known: AsOf | None) -> None:

@@ -22,18 +22,19 @@ CREATE TABLE runs (
   version TEXT NOT NULL, config_sha256 TEXT) STRICT;
 CREATE INDEX runs_by_command ON runs (command, started_s);
 CREATE TABLE nodes (
-  name TEXT PRIMARY KEY, protocol TEXT NOT NULL, host TEXT NOT NULL, first_seen_s INTEGER NOT NULL)
-  STRICT, WITHOUT ROWID;
+  name TEXT PRIMARY KEY, protocol TEXT NOT NULL, host TEXT NOT NULL, first_seen_s INTEGER NOT NULL,
+  source TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE host_samples (
   host TEXT NOT NULL, observed_s INTEGER NOT NULL, capacity_json TEXT NOT NULL, used_json TEXT NOT NULL,
   learned_s INTEGER NOT NULL, PRIMARY KEY (host, observed_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE earnings_samples (
-  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, kind TEXT NOT NULL, period TEXT NOT NULL,
-  external_id TEXT NOT NULL, observed_s INTEGER NOT NULL, amount TEXT NOT NULL, share TEXT NOT NULL,
+  source TEXT NOT NULL, currency TEXT NOT NULL, kind TEXT NOT NULL, period TEXT NOT NULL,
+  external_id TEXT NOT NULL, observed_s INTEGER NOT NULL, node TEXT NOT NULL REFERENCES nodes (name),
+  amount TEXT NOT NULL, share TEXT NOT NULL,
   withheld TEXT NOT NULL, baseline TEXT, stepped TEXT, stepped_s INTEGER, estimated INTEGER NOT NULL,
   learned_s INTEGER NOT NULL, voided_s INTEGER,
   run_id INTEGER NOT NULL REFERENCES runs (id),
-  PRIMARY KEY (node, currency, kind, external_id, period, observed_s)) STRICT, WITHOUT ROWID;
+  PRIMARY KEY (source, currency, kind, external_id, period, observed_s)) STRICT, WITHOUT ROWID;
 CREATE INDEX stepped_samples ON earnings_samples (node, observed_s) WHERE stepped IS NOT NULL;
 CREATE TABLE usage_samples (
   node TEXT NOT NULL REFERENCES nodes (name), observed_s INTEGER NOT NULL,
@@ -81,7 +82,7 @@ CREATE TABLE hour_values (
 CREATE TABLE imported_intervals (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, start_s INTEGER NOT NULL,
   end_s INTEGER NOT NULL, amount TEXT NOT NULL, usd_per_unit TEXT, learned_s INTEGER NOT NULL,
-  PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
+  told TEXT NOT NULL, PRIMARY KEY (node, currency, start_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE payouts (
   node TEXT NOT NULL REFERENCES nodes (name), external_id TEXT NOT NULL, currency TEXT NOT NULL,
   learned_s INTEGER NOT NULL, received_s INTEGER, amount TEXT NOT NULL, transaction_ref TEXT, fee TEXT,

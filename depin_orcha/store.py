@@ -22,11 +22,9 @@ from .scoring import Score
 from .settled import add_settled
 from .timefmt import compact
 from .types import (
-    HOUR_S,
     Accrual,
     Action,
     Price,
-    Quality,
     Resource,
     Snapshot,
     decimal_text,
@@ -76,10 +74,26 @@ class Store:
     def add_node(self, name: str, protocol: str, host: str, now_s: int) -> None:
         """Make a node known; its protocol and host follow the configuration."""
         self.connection.execute(
-            "INSERT INTO nodes VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
+            "INSERT INTO nodes VALUES (?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET protocol = excluded.protocol, "
             "host = excluded.host, first_seen_s = min(first_seen_s, excluded.first_seen_s)",
-            (name, protocol, host, now_s),
+            (name, protocol, host, now_s, name),
         )
+
+    def set_sources(self, sources: Mapping[str, str]) -> None:
+        """From now on the income of known nodes is read as that of their source, whichever of its nodes is asked.
+
+        ``sources``: of every configured node. A source that was never read goes on where the one before it ended, if
+        no node is left there: a node that was alone and now shares an account, or is alone again.
+        """
+        in_use = set(sources.values())
+        for name, source in sources.items():
+            row = self.connection.execute("SELECT source FROM nodes WHERE name = ?", (name,)).fetchone()
+            if row is None or row[0] == source:
+                continue
+            self.connection.execute("UPDATE nodes SET source = ? WHERE name = ?", (source, name))
+            is_read = "SELECT 1 FROM earnings_samples WHERE source = ? LIMIT 1"
+            if row[0] not in in_use and not self.connection.execute(is_read, (source,)).fetchone():
+                self.connection.execute("UPDATE earnings_samples SET source = ? WHERE source = ?", (source, row[0]))
 
     def add_snapshot(self, snapshot: Snapshot, learned_s: int, currency: str) -> list[Accrual]:
         """Store one reading of a node and book what it earned since; returns what was booked.
@@ -300,7 +314,7 @@ class Store:
         """Remember an imported interval, so that the same file adds nothing the next time."""
         price = None if usd_per_unit is None else decimal_text(usd_per_unit)
         self.connection.execute(
-            "INSERT INTO imported_intervals VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO imported_intervals VALUES (?, ?, ?, ?, ?, ?, ?, '0')",
             (node, currency, *span_s, decimal_text(amount), price, learned_s),
         )
 
@@ -309,7 +323,6 @@ class Store:
         rows = [
             (node, one.hour_s, one.currency, learned_s, decimal_text(one.amount), str(one.quality), self.run_id)
             for one in accruals
-            if one.quality is Quality.IMPORTED or not self._is_imported(node, one)
             if one.amount or not self._is_known(node, one)
         ]
         self.connection.executemany(
@@ -317,14 +330,6 @@ class Store:
             "amount = decimal_add(amount, excluded.amount), quality = min(quality, excluded.quality)",
             rows,
         )
-
-    def _is_imported(self, node: str, one: Accrual) -> bool:
-        """Was the whole hour imported? Then what a node tells of it later is the same money again."""
-        row = self.connection.execute(
-            "SELECT 1 FROM imported_intervals WHERE node = ? AND currency = ? AND start_s <= ? AND end_s >= ?",
-            (node, one.currency, one.hour_s, one.hour_s + HOUR_S),
-        )
-        return row.fetchone() is not None
 
     def _is_known(self, node: str, one: Accrual) -> bool:
         row = self.connection.execute(

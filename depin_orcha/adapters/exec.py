@@ -148,10 +148,12 @@ class Adapter:
         seen: set[tuple[Any, ...]] = set()
         for entry in document.objects("earnings", nullable=False):  # null would be a node that earned nothing
             sample = self._sample(entry, now_s)
-            series = (sample.currency, sample.kind, sample.period, sample.external_id, sample.observed_s)
-            if series in seen:
-                raise self._wrong("two earnings are of one series and one instant", "tell them apart by external_id")
-            seen.add(series)
+            series = (sample.currency, sample.kind, sample.period, sample.external_id)
+            named = series if sample.kind is SampleKind.EVENT else (*series, sample.observed_s)
+            if named in seen:
+                fault = "two earnings are of one series and one instant, or two events have one external_id"
+                raise self._wrong(fault, "tell them apart by external_id")
+            seen.add(named)
             if sample.observed_s <= now_s:
                 earnings.append(sample)
                 continue

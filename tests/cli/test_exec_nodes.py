@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,41 @@ def test_each_node_has_currencies_of_its_own(tmp_path: Path, prices: str) -> Non
     assert {price["currency"] for price in done.data["prices"]} >= {"GLM", "MYST"}
     zeros = place.query("SELECT DISTINCT node, currency, amount FROM accruals ORDER BY node")
     assert zeros == [("a", "USD", "0"), ("b", "MYST", "0"), ("c", "tGLM", "0")]
+
+
+@pytest.mark.parametrize(
+    ("correction", "booked"),
+    [
+        ({"observed_at": "2026-11-22T15:30:00Z"}, {"2026-11-22T15:00:00Z": "5"}),
+        ({"observed_at": "2026-11-22T17:45:00Z"}, {"2026-11-22T17:00:00Z": "5"}),
+        ({"amount": "7"}, {"2026-11-22T17:00:00Z": "7"}),
+        ({"share": "0.5"}, {"2026-11-22T17:00:00Z": "2.5"}),
+        ({"amount": "0", "observed_at": "2026-11-22T16:59:59Z"}, {}),
+        ({"observed_at": "2026-11-24T00:00:00Z"}, {"2026-11-22T17:00:00Z": "5"}),
+    ],
+)
+def test_event_counts_once_as_it_was_told_last(
+    tmp_path: Path, prices: str, correction: dict[str, str], booked: dict[str, str]
+) -> None:
+    """One that is dated in the future counts as told before, until then."""
+    place = Place(tmp_path)
+    told = {"kind": "event", "currency": "USD", "amount": "5", "external_id": "job 1"}
+    told |= {"observed_at": "2026-11-22T17:30:00Z"}
+    tellings = [told, told, told | correction, told | correction, told]
+    earned: list[Decimal] = []
+    for minute, event in enumerate(tellings):
+        place.configure(prices + node("relay_1", printing(earnings=[event]), "USD"))
+        (read,) = place.json("collect", now=NOW_S + minute * 60).data["nodes"]
+        earned.append(Decimal((read["earned_since_previous"] or {"amount": "0"})["amount"]))
+
+    def hours(minute: int) -> dict[str, str]:
+        rows = place.json("history", "--by", "hour", now=NOW_S + minute * 60).data["rows"]
+        return {row["hour_start"]: row["amount"] for row in rows if row["amount"] != "0"}
+
+    first = {"2026-11-22T17:00:00Z": "5"}
+    assert [hours(minute) for minute in range(5)] == [first, first, booked, booked, first]
+    change = sum(map(Decimal, booked.values())) - 5
+    assert earned == [0, 0, change, 0, -change]
 
 
 def test_interrupted_run_leaves_no_command_behind(tmp_path: Path, prices: str) -> None:

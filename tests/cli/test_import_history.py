@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 
 import pytest
 from ledger_parts import at
@@ -202,3 +205,117 @@ def test_a_thousand_amounts_of_eighteen_decimals_come_back_to_the_last_digit(pla
     months = place.json("history", "--by", "month", now=NOW_S).data["rows"]
     assert sum(Decimal(row["amount"]) for row in months) == sum(amounts)
     assert sum(amounts) > 10
+
+
+class Outage:
+    """A node that was read until ten in the morning, and again when its outage is over."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.read("10:00", job="100")
+
+    def read(self, clock: str, *, events: Mapping[str, str] | None = None, **counters: str) -> Decimal | None:
+        """What it earned since the reading before, by its counters and by events at their time."""
+        earnings = [
+            {"kind": "counter", "currency": "USD", "external_id": name, "amount": amount}
+            for name, amount in counters.items()
+        ] + [
+            {"kind": "event", "currency": "USD", "external_id": when, "amount": amount, "observed_at": f"{DATE}{when}Z"}
+            for when, amount in (events or {}).items()
+        ]
+        printed = json.dumps({"earnings": earnings, "health": {"status": "up", "reason": "fine"}})
+        command = json.dumps(["printf", "%s", printed])
+        self.place.configure(f'[nodes.old_1]\nprotocol = "exec"\ncommand = {command}\ncurrencies = ["USD"]\n')
+        earned = self.place.json("collect", now=at(f"{DATE}{clock}")).data["nodes"][0]["earned_since_previous"]
+        return None if earned is None else Decimal(earned["amount"])
+
+    def bring(self, start: str, end: str, amount: str) -> None:
+        bring(self.place, f"old_1,{DATE}{start}Z,{DATE}{end}Z,USD,{amount}", now=at(f"{DATE}{end}"))
+
+    def hours(self) -> dict[str, Decimal]:
+        """Hour of the day -> amount, where there is one."""
+        return {hour[11:13]: amount for hour, amount in hours(self.place, now=at(f"{DATE}23:59")).items() if amount}
+
+
+DATE = "2026-11-20T"
+
+
+@pytest.fixture
+def outage(place: Place) -> Outage:
+    return Outage(place)
+
+
+def test_growth_over_an_outage_falls_on_the_hours_that_were_not_imported(outage: Outage) -> None:
+    outage.bring("12:00", "15:00", "9")
+    assert outage.read("16:00", job="112") == 3
+    assert outage.hours() == {hour: Decimal(3 if hour in {"12", "13", "14"} else 1) for hour in OF_OUTAGE}
+    assert outage.read("16:15", job="113") == 1
+    assert sum(outage.hours().values()) == 13
+
+
+OF_OUTAGE = ("10", "11", "12", "13", "14", "15")
+
+
+def test_what_a_wholly_imported_outage_lacks_falls_on_its_last_hour(outage: Outage) -> None:
+    outage.bring("10:00", "16:00", "6")
+    assert outage.read("16:00", job="110.5") == Decimal("4.5")
+    assert outage.hours() == {hour: Decimal("5.5" if hour == "15" else 1) for hour in OF_OUTAGE}
+
+
+def test_import_of_more_than_the_node_tells_is_kept(outage: Outage) -> None:
+    outage.bring("12:00", "15:00", "9")
+    assert outage.read("16:00", job="107") == 0
+    assert outage.hours() == {"12": 3, "13": 3, "14": 3}
+    assert outage.read("17:00", job="109") == 2
+
+
+def test_bounds_of_an_import_count_to_the_second(outage: Outage) -> None:
+    outage.bring("10:00", "10:20", "1")
+    assert outage.read("10:20", job="103") == 2
+    assert outage.read("10:40", job="104") == 1
+    outage.bring("11:00", "12:30", "3")
+    assert outage.read("12:40", job="109") == 2
+    assert {hour: round(amount, 6) for hour, amount in outage.hours().items()} == {
+        "10": Decimal("5.333333"), "11": 2, "12": Decimal("1.666667"),
+    }  # fmt: skip
+
+
+def test_counters_share_what_was_imported(outage: Outage) -> None:
+    outage.read("10:00:30", job="100", work="50")
+    outage.bring("12:00", "15:00", "6")
+    assert outage.read("16:00:30", job="105", work="55") == 4
+    assert sum(outage.hours().values()) == 10
+
+
+def test_documents_of_an_imported_day_are_that_money_until_they_are_more(outage: Outage) -> None:
+    outage.bring("12:00", "20:00", "8")
+    told = {"12:10": "3", "15:30": "3"}
+    assert outage.read("20:00", job="100", events=told) == 0
+    told |= {"12:20": "1", "19:30": "4"}
+    assert outage.read("20:15", job="100", events=told) == 3
+    assert sum(outage.hours().values()) == 11
+    assert outage.read("20:30", job="100", events=told | {"19:30": "2"}) == -2
+    assert outage.read("20:45", job="100", events=told | {"19:30": "0"}) == -1
+    assert outage.read("21:00", job="100", events=told | {"19:30": "0", "21:00": "1"}) == 1
+    assert sum(outage.hours().values()) == 9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ledger_is_the_counter_whatever_was_imported_of_it(outage: Outage, seed: int) -> None:
+    chance = Random(seed)
+    amount, earned, hour = Decimal(100), Decimal(0), 10
+    while hour < 23:
+        begin, hour = hour, min(hour + chance.randint(1, 5), 23)
+        grown = Decimal(chance.randrange(1, 10**6)).scaleb(-5)
+        amount += grown
+        imported = Decimal(0)
+        bounds = [f"{at_hour:02}:{minute:02}" for at_hour in range(begin, hour) for minute in (0, 17, 30)]
+        cuts = sorted(chance.sample([*bounds, f"{hour:02}:00"], 2 * chance.randint(0, len(bounds) // 3)))
+        for start, end in zip(cuts[::2], cuts[1::2], strict=True):
+            part = (grown / chance.randint(len(cuts), 40)).quantize(Decimal("1e-18"))
+            outage.bring(start, end, str(part))
+            imported += part
+        earned_now = outage.read(f"{hour:02}:00", job=str(amount))
+        assert earned_now == grown - imported
+        earned += grown
+        assert sum(outage.hours().values()) == earned == amount - 100

@@ -70,6 +70,10 @@ GOOD = {
     "no limits": changed("limits", to={}),
     "no series": changed("earnings", 1, "external_id", remove=True),
 }
+EVENT = {
+    "currency": "USD", "kind": "event", "amount": "1", "external_id": "job", "observed_at": "2026-11-21T00:00:00Z",
+}  # fmt: skip
+LATER = EVENT | {"observed_at": "2026-11-22T00:00:00Z"}
 BAD = {
     "a list": [],
     "nothing inside": {},
@@ -118,6 +122,7 @@ def test_wrong_document(document: Any) -> None:
     [
         (changed("earnings", 1, "share", to="1.1"), FailureKind.SHAPE, "not between 0 and 1"),
         (changed("earnings", 0, to=WHOLE["earnings"][1]), FailureKind.SHAPE, "one series and one instant"),
+        (UP | {"earnings": [EVENT, LATER]}, FailureKind.SHAPE, "two events have one external_id"),
         (changed("earnings", 0, "currency", to="GLM"), FailureKind.CONFIG, "GLM, which is not among the currencies"),
         (changed("standings", 0, "currency", to="GLM"), FailureKind.CONFIG, "GLM, which is not among the currencies"),
         (json.dumps(WHOLE) * 2, FailureKind.SHAPE, "printed no JSON"),

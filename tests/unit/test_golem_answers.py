@@ -47,9 +47,13 @@ def changed(index: int, **changes: Any) -> Callable[[Any], None]:
     return lambda documents: documents[index].update(changes)
 
 
-def noted(index: int, **changes: Any) -> Respond:
-    """The sample with one of its notes changed, before any are selected."""
-    notes = json.loads((WORKING.parent / "debit_notes.json").read_text())
+def stored_notes() -> list[dict[str, Any]]:
+    return json.loads((WORKING.parent / "debit_notes.json").read_text())
+
+
+def noted(index: int, notes: list[dict[str, Any]] | None = None, **changes: Any) -> Respond:
+    """The sample, or these notes, with one of them changed, before any are selected."""
+    notes = notes or stored_notes()
     notes[index] |= changes
     plain = sample(WORKING)
 
@@ -106,6 +110,19 @@ def test_a_note_that_is_rejected_after_its_invoice_leaves_the_invoice_whole() ->
     snapshot = read(respond)
     assert rests(snapshot) == {DONE_INVOICE: WORTH - Decimal("0.090003905173611106")}
     assert [one.external_id for one in snapshot.voided if one.kind is SampleKind.COUNTER].count(DONE) == 1
+
+
+@pytest.mark.parametrize(("index", "left"), [(9, "0.011792538888888888"), (8, "0.017690977777777777")])
+def test_a_note_that_is_rejected_gives_way_to_its_twin_of_the_same_second(index: int, left: str) -> None:
+    """The second is older than what is read again, and a sample is known by its second alone."""
+    notes = stored_notes()
+    notes[7]["timestamp"], notes[8]["timestamp"] = "2026-11-22T17:00:00.1Z", "2026-11-22T17:15:27.9Z"
+    notes[9]["timestamp"] = "2026-11-22T17:15:27.3Z"
+    name, running = notes[index]["debitNoteId"], notes[index]["activityId"]
+    respond = noted(index, notes, status="REJECTED")
+    snapshot = read(happening(respond, NOTE_EVENTS, "debitNoteId", name, "DebitNoteRejectedEvent"))
+    assert counter(snapshot, running) == [left]
+    assert running not in {one.external_id for one in snapshot.voided}
 
 
 def test_a_rest_that_is_no_more_is_taken_back() -> None:

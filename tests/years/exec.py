@@ -1,7 +1,7 @@
 """A node read by a command for a year: counters with and without periods, a wallet, jobs told again and again.
 
 The command is ``cat`` of what the node's script would print. Truth is the growth of each counter and of the wallet from
-reading to reading, a period that follows on one that was read from zero, and each job once.
+reading to reading, a period that follows on one that was read from zero, and each job once, as it was told last.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Node(Agenda):
         self._clock_s = chance.choice([0, 0, 40, -40])
         self._earned = {"FLUX": Decimal(0), "USD": Decimal(0)}
         self._jobs: list[tuple[int, dict[str, str]]] = []
-        self._counted: set[str] = set()
+        self._counted: dict[str, Decimal] = {}
         self._read_periods: set[str] = set()
         self._has_months = chance.random() < 0.5
         self._entries: list[tuple[Counter | None, dict[str, str]]] = []
@@ -92,6 +92,7 @@ class Node(Agenda):
         self._refresh()
         self.now_and_then(1800, self._work)
         self.now_and_then(DAY_S, self._finish_job)
+        self.now_and_then(3 * DAY_S, self._correct_job)
         self.now_and_then(20 * DAY_S, self._reset)
         self.now_and_then(11 * DAY_S, self._pay_out)
         self.now_and_then(60 * DAY_S, self._agree_on_share)
@@ -133,6 +134,24 @@ class Node(Agenda):
             job["share"] = self._share
         self._jobs.append((dated_s, job))
         self._jobs = [one for one in self._jobs if one[0] > self.now_s - TOLD_S]
+
+    def _correct_job(self) -> None:
+        """It was another amount, another share, or at another time, which may be still to come."""
+        if not self._jobs:
+            return
+        self.happened["corrections"] += 1
+        chance = self.chance
+        place = chance.randrange(len(self._jobs))
+        dated_s, job = self._jobs[place]
+        match chance.randrange(3):
+            case 0:
+                job = job | {"amount": _text(chance.randrange(10**19))}
+            case 1:
+                job = job | {"share": self._share}
+            case _:
+                dated_s += chance.randrange(-DAY_S, 2 * HOUR_S)
+                job = job | {"observed_at": rfc3339(dated_s)}
+        self._jobs[place] = dated_s, job
 
     def _refresh(self) -> None:
         """What the script keeps for an hour or two, and says so."""
@@ -209,9 +228,11 @@ class Node(Agenda):
         for one, entry in self._entries:
             if one is not None:
                 self._read_counter(one, entry)
-            elif entry["observed_at"] <= rfc3339(at_s) and entry["external_id"] not in self._counted:
-                self._counted.add(entry["external_id"])
-                self._earn(entry["currency"], Decimal(entry["amount"]), Decimal(entry.get("share", "1")))
+            elif entry["observed_at"] <= rfc3339(at_s):
+                job = entry["external_id"]
+                earned = DECIMALS.multiply(Decimal(entry["amount"]), Decimal(entry.get("share", "1")))
+                self._earn(entry["currency"], DECIMALS.subtract(earned, self._counted.get(job, Decimal(0))), Decimal(1))
+                self._counted[job] = earned
         self._read_periods |= read
 
     def _read_counter(self, one: Counter, entry: Mapping[str, str]) -> None:
