@@ -158,13 +158,16 @@ def show_statsmodels(name: str, pairs: list[Pair]) -> None:
     from statsmodels.tsa.seasonal import MSTL
     from statsmodels.tsa.statespace.structural import UnobservedComponents
 
+    def fitted(model: Any, **how: Any) -> Any:
+        return model.fit(disp=False, **how)
+
     def ets(y: np.ndarray) -> np.ndarray:
-        return ETSModel(y, error="add", seasonal="add", seasonal_periods=DAY).fit(disp=0).forecast(DAY)
+        return fitted(ETSModel(y, error="add", seasonal="add", seasonal_periods=DAY)).forecast(DAY)
 
     def mstl_ets(y: np.ndarray) -> np.ndarray:
         parts = MSTL(y, periods=(DAY, 7 * DAY)).fit()
         week = parts.seasonal[-7 * DAY :].sum(axis=1)[:DAY]
-        return ETSModel(y - parts.seasonal.sum(axis=1), error="add").fit(disp=0).forecast(DAY) + week
+        return fitted(ETSModel(y - parts.seasonal.sum(axis=1), error="add")).forecast(DAY) + week
 
     def stl_ets(y: np.ndarray) -> np.ndarray:
         model = STLForecast(y, ETSModel, model_kwargs={"error": "add"}, period=DAY)
@@ -172,8 +175,8 @@ def show_statsmodels(name: str, pairs: list[Pair]) -> None:
 
     def components(y: np.ndarray) -> np.ndarray:
         cycles = [{"period": DAY, "harmonics": 6}, {"period": 7 * DAY, "harmonics": 3}]
-        model = UnobservedComponents(y, "local level", freq_seasonal=cycles, autoregressive=1)
-        return model.fit(disp=0, maxiter=50).forecast(DAY)
+        shape: dict[str, Any] = {"level": "local level", "freq_seasonal": cycles, "autoregressive": 1}
+        return fitted(UnobservedComponents(y, **shape), maxiter=50).forecast(DAY)
 
     methods = {"ETS(A,N,A)": ets, "MSTL + ETS": mstl_ets, "STL + ETS": stl_ets, "UnobservedComponents": components}
     documents = forecast_series([member(index, history) for index, (history, _) in enumerate(pairs)])

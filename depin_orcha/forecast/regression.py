@@ -133,6 +133,7 @@ def predict(learned: list[Floats], series: list[Floats], origins: NDArray[np.int
     window = origins[:, None] + np.arange(-longest, 0)
     for row, z in zip(buffer, series, strict=True):
         row[:, :longest] = z[np.maximum(window, 0)]
-    for step in range(horizon):
-        buffer[:, :, longest + step] = (buffer[:, :, step : step + longest] @ weights)[:, :, 0] + constants
+    with np.errstate(over="ignore", invalid="ignore"):  # what explodes is not finite, and dropped by the pool
+        for step in range(horizon):
+            buffer[:, :, longest + step] = (buffer[:, :, step : step + longest] @ weights)[:, :, 0] + constants
     return buffer[:, :, longest:]

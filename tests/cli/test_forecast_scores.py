@@ -68,9 +68,7 @@ def test_errors_are_those_of_the_medians_beside_the_day_before(weeks: Weeks) -> 
 
 def test_bands_that_are_missed_again_and_again_become_wider(weeks: Weeks) -> None:
     multipliers = dict(
-        weeks.place.query(
-            "SELECT through_s, multiplier FROM forecast_scores WHERE node = 'points' ORDER BY learned_s"
-        )
+        weeks.place.query("SELECT through_s, multiplier FROM forecast_scores WHERE node = 'points' ORDER BY learned_s")
     )
     jump_s = START_S + (BEFORE_H + 20) * HOUR_S
     assert multipliers[jump_s + 10 * HOUR_S] > multipliers[jump_s - HOUR_S] * 1.05
