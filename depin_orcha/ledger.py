@@ -187,8 +187,12 @@ def _check_header(names: Iterable[str], path: Path) -> None:
 
 
 def _row(record: Mapping[str | None, Any], line: int, now_s: int) -> _Row:
-    if None in record or any(value is None for value in record.values()):
-        raise DataError(f"line {line}: has another number of columns than the header")
+    if None in record:
+        raise DataError(f"line {line}: has more columns than the header")
+    missing = [str(name) for name, value in record.items() if value is None]
+    if missing:
+        columns = "column" if len(missing) == 1 else "columns"
+        raise DataError(f"line {line}, {columns} {', '.join(missing)}: missing, as the row ends before it")
     node, currency = record["node"].strip(), record["currency"].strip()
     if not node or not all(character in "abcdefghijklmnopqrstuvwxyz0123456789_" for character in node):
         raise DataError(f"line {line}, column node: {node!r} is no node name (a-z, 0-9 and _)")
