@@ -178,18 +178,19 @@ class AsOf:
         )
         return {row[0]: Price(row[0], Decimal(row[1]), row[2], row[3]) for row in rows}
 
+    def price_of(self, hour: EarnedHour) -> Price | None:
+        """The price that values an hour: its own, of the running hour the latest; None if unknown."""
+        if hour.price is not None:
+            return hour.price
+        runs = hour.hour_s + HOUR_S > self.now_s
+        return unit_price(hour.currency, self.price_at(hour.currency, self.now_s) if runs else None, self.now_s)
+
     def usd(self, hour: EarnedHour) -> Decimal | None:
-        """What was earned in an hour in USD, at its own price, the running hour at the latest; None if unknown.
+        """What was earned in an hour in USD, at :meth:`price_of` it; None if unknown.
 
         An amount of 0 needs no price, unless it is no money.
         """
-        price = hour.price
-        if price is None:
-            runs = hour.hour_s + HOUR_S > self.now_s
-            price = unit_price(hour.currency, self.price_at(hour.currency, self.now_s) if runs else None, self.now_s)
-        if price is None:
-            return None if hour.amount or hour.currency in NO_MONEY else Decimal(0)
-        return DECIMALS.multiply(hour.amount, price.usd_per_unit)
+        return usd_at(self.price_of(hour), hour)
 
     def backoffs(self) -> dict[str, Backoff]:
         """Sources and nodes that were to be left alone, for now or until before."""
@@ -357,6 +358,13 @@ class AsOf:
         """Did a run validate this very configuration file in full?"""
         row = self.connection.execute("SELECT 1 FROM runs WHERE config_sha256 = ? LIMIT 1", (config_sha256,))
         return row.fetchone() is not None
+
+
+def usd_at(price: Price | None, hour: EarnedHour) -> Decimal | None:
+    """What was earned in an hour at a price; an amount of 0 needs none, unless it is no money."""
+    if price is None:
+        return None if hour.amount or hour.currency in NO_MONEY else Decimal(0)
+    return DECIMALS.multiply(hour.amount, price.usd_per_unit)
 
 
 def _sum(amounts: str) -> Decimal:

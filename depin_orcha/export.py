@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from .asof import AsOf
 from .errors import NotPermitted
-from .ledger import SPAN_COLUMN
+from .ledger import PRICE_COLUMNS, SPAN_COLUMN
 from .local import LocalMoney
 from .settled import payouts
 from .timefmt import rfc3339
@@ -30,8 +30,9 @@ RECEIPT_COLUMNS = (
 
 def history_columns(span: str) -> tuple[str, ...]:
     """Columns of the rows of ``history`` for a span (hour, day or month)."""
-    own = ("local_currency", "value_local")
-    return (SPAN_COLUMN[span], "node", "protocol", "host", "currency", "amount", "usd", *own, "quality")
+    sums = ("amount", "usd", "local_currency", "value_local", "quality")
+    without = ("unpriced_amount", "usd_without_rate")
+    return (SPAN_COLUMN[span], "node", "protocol", "host", "currency", *sums, *PRICE_COLUMNS, *without)
 
 
 def receipts(known: AsOf, only: frozenset[str]) -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 
-from .parts import amount_text, new_table, print_line, print_table, usd_text
+from .parts import amount_text, new_table, print_line, print_table, span_text, usd_text
 
 _STANDINGS = {
     "held $": "held_usd",
@@ -33,6 +34,45 @@ def standings(console: Console, data: Mapping[str, Any]) -> None:
     table.add_section()
     table.add_row("total", *(usd_text(data["totals"][key]) for key in told.values()))
     print_table(console, table)
+
+
+def history(console: Console, rows: Sequence[Mapping[str, Any]], by: str) -> None:
+    """What was earned per span, whose prices made USD of it, and what has none."""
+    if not rows:
+        print_line(console, "Nothing earned is known yet.")
+        return
+    own = rows[0]["local_currency"]
+    table = new_table("Earned")
+    who = next((name for name in ("node", "protocol", "host") if rows[0][name] is not None), None)
+    values = {"$": "usd"} | ({} if own == "USD" else {own: "value_local"})
+    for name in (by, *([who] if who else []), "amount", "currency", *values, "quality"):
+        table.add_column(name, justify="right" if name in ("amount", *values) else "left", overflow="fold")
+    for row in rows:
+        span = row["hour_start" if by == "hour" else by]
+        cells = [span, *([row[who]] if who else []), amount_text(row["amount"]), row["currency"]]
+        table.add_row(*cells, *(usd_text(row[key]) for key in values.values()), row["quality"])
+    print_table(console, table)
+    for currency in sorted({row["currency"] for row in rows}):
+        _prices(console, currency, [row for row in rows if row["currency"] == currency])
+    without_rate = sum(row["usd_without_rate"] for row in rows)
+    if without_rate:
+        print_line(console, f"{usd_text(without_rate)} USD has no {own} rate of its hour and is not in {own}.")
+
+
+def _prices(console: Console, currency: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The prices of one currency over all rows, and how much of it has none."""
+    priced = [row for row in rows if row["price_age_s"] is not None]
+    if priced:
+        low = min(row["usd_per_unit_min"] for row in priced)
+        high = max(row["usd_per_unit_max"] for row in priced)
+        sources = sorted({source for row in priced for source in row["price_source"].split(", ")})
+        age = span_text(max(row["price_age_s"] for row in priced))
+        units = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        told = f"1 {currency} = {units} USD ({', '.join(sources)})"
+        print_line(console, f"{told}, each seen at most {age} before the end of the hour that it values.")
+    unpriced = sum((Decimal(row["unpriced_amount"]) for row in rows), Decimal(0))
+    if unpriced:
+        print_line(console, f"{amount_text(f'{unpriced:f}')} {currency} has no price and is not in $.")
 
 
 def reconciliation(console: Console, data: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import amount_text, new_table, print_line, print_table, usd_text
+from .parts import amount_text, new_table, print_line, print_table, span_text, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
@@ -240,22 +240,6 @@ def run(console: Console, data: Mapping[str, Any]) -> None:
     status(console, data["status"], parse_rfc3339(now) if now else 0)
 
 
-def history(console: Console, rows: Sequence[Mapping[str, Any]], by: str) -> None:
-    """What was earned per span."""
-    if not rows:
-        console.print("Nothing earned is known yet.")
-        return
-    key = {"hour": "hour_start", "day": "day", "month": "month"}[by]
-    table = new_table("Earned")
-    who = next((name for name in ("node", "protocol", "host") if rows[0][name] is not None), None)
-    for name in (by, *([who] if who else []), "amount", "currency", "$", "quality"):
-        table.add_column(name, justify="right" if name in ("amount", "$") else "left", overflow="fold")
-    for row in rows:
-        cells = [row[key], *([row[who]] if who else []), amount_text(row["amount"]), row["currency"]]
-        table.add_row(*cells, usd_text(row["usd"]), row["quality"])
-    print_table(console, table)
-
-
 def imported(console: Console, data: Mapping[str, Any]) -> None:
     """How many rows were new."""
     print_line(console, f"{data['added']} rows added, {data['unchanged']} were there already")
@@ -292,11 +276,7 @@ def _granted(allocation: Mapping[str, float]) -> str:
 def _age(instant: str | None, now_s: int) -> str:
     if instant is None:
         return "never"
-    seconds = max(now_s - parse_rfc3339(instant), 0)
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    return span_text(max(now_s - parse_rfc3339(instant), 0))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

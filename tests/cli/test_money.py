@@ -164,9 +164,9 @@ def test_nothing_known_is_a_header(tmp_path: Path) -> None:
     empty = Place(tmp_path)
     empty.configure("")
     assert empty("export", "--receipts").out == HEAD
-    assert (
-        empty("export", "--by", "month").out
-        == "month,node,protocol,host,currency,amount,usd,local_currency,value_local,quality\n"
+    assert empty("export", "--by", "month").out == (
+        "month,node,protocol,host,currency,amount,usd,local_currency,value_local,quality,usd_per_unit,"
+        "usd_per_unit_min,usd_per_unit_max,price_source,price_observed_at,price_age_s,unpriced_amount,usd_without_rate\n"
     )
     assert empty("export", "--format", "json").out == "[]\n"
     assert empty.json("history", "--reconcile").data == {"rows": [], "reconciliation": [], "scorecard": []}
