@@ -34,7 +34,7 @@ _SPAN_WIDTH = {"hour": 20, "day": 10, "month": 7}
 PRICE_COLUMNS = (
     "usd_per_unit", "usd_per_unit_min", "usd_per_unit_max", "price_source", "price_observed_at", "price_age_s",
 )  # fmt: skip
-_BY_DEFINITION = ("unit", "testnet")
+BY_DEFINITION = ("unit", "testnet")
 """Sources of prices that are no observation."""
 
 
@@ -91,7 +91,7 @@ class _Sums:
         amount = DECIMALS.subtract(self.amount, self.unpriced or Decimal(0))
         mean = DECIMALS.divide(self.usd, amount) if amount else None
         mean = units[0] if units[0] == units[-1] else mean
-        dated = {price.observed_s: age_s for price, age_s in self.prices.items() if price.source not in _BY_DEFINITION}
+        dated = {price.observed_s: age_s for price, age_s in self.prices.items() if price.source not in BY_DEFINITION}
         found = (
             *map(_number, (mean, units[0], units[-1])),
             ", ".join(sorted({price.source for price in self.prices})),

@@ -14,7 +14,7 @@ from typing import Any
 
 from .asof import AsOf, EarnedHour, Node
 from .outlooks import SCORED_DAYS, month_span_s
-from .settled import outlooks, payouts, statements
+from .settled import outlooks, receipts, statements
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, MonthOutlook, OutlookSource, Quality, Statement, decimal_text
 
@@ -80,11 +80,10 @@ def _months(known: AsOf) -> dict[_Key, _Month]:
         month(statement.period, node, statement.currency).statements.append(statement)
     for node, outlook in outlooks(known):
         month(outlook.period, node, outlook.currency).outlooks.append(outlook)
-    for node, payout in payouts(known):
-        period = payout.period or (rfc3339(payout.received_s)[:7] if payout.received_s is not None else "")
-        if period:
-            one = month(period, node, payout.currency)
-            one.received = (one.received or _ZERO) + payout.amount
+    for receipt in receipts(known):
+        payout = receipt.payout
+        one = month(payout.period or rfc3339(receipt.at_s)[:7], receipt.node.name, payout.currency)
+        one.received = (one.received or _ZERO) + payout.amount
     return months
 
 

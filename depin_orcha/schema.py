@@ -87,6 +87,10 @@ CREATE TABLE payouts (
   node TEXT NOT NULL REFERENCES nodes (name), external_id TEXT NOT NULL, currency TEXT NOT NULL,
   learned_s INTEGER NOT NULL, received_s INTEGER, amount TEXT NOT NULL, transaction_ref TEXT, fee TEXT,
   period TEXT NOT NULL, PRIMARY KEY (node, external_id, currency, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE payout_values (
+  node TEXT NOT NULL, external_id TEXT NOT NULL, currency TEXT NOT NULL, price_usd TEXT NOT NULL,
+  price_source TEXT NOT NULL, price_observed_s INTEGER NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (node, external_id, currency)) STRICT, WITHOUT ROWID;
 CREATE TABLE statements (
   node TEXT NOT NULL REFERENCES nodes (name), period TEXT NOT NULL, external_id TEXT NOT NULL,
   currency TEXT NOT NULL, learned_s INTEGER NOT NULL, earned TEXT NOT NULL, held TEXT NOT NULL,

@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,20 @@ US1 = "12EayRS2V1kEsWESU9QMRseFhdxYxKicsiFmxrsLZHeLUtdps3S"
 EU1 = "12L9ZFwhzVpuEKMUNUqkaTLGzwY9G24tbiigLiXpmZWKwmcNDDs"
 ZKSYNC = "zksync-era:0xaf2bdbe1aa9b6ec1e2ade1d694f41fc71a831d0268e9891562113d8a62add1bf"
 POLYGON = "0x1b5b9ccb3e8d006a5230de9bda23ff91edc794d4f56410560830b418528e446c"
-HEAD = "received_at,node,protocol,period,amount,currency,usd,local_currency,value_local,transaction,fee,external_id\n"
+HEAD = (
+    "received_at,time_basis,node,protocol,period,amount,currency,usd,usd_per_unit,price_source,price_observed_at,"
+    "local_currency,value_local,transaction,fee,external_id\n"
+)
+# The payouts of October were there before the first reading: no earlier than its end.
+OCTOBER = "2026-11-01T00:00:00Z,month_end,storj_1,storj,2026-10"
 RECEIPTS = (
     HEAD
-    + f",storj_1,storj,2026-10,0.720005,USD,0.720005,USD,0.720005,{ZKSYNC},,{AP1}/2026-10\n"
-    + f",storj_1,storj,2026-10,4.434273,USD,4.434273,USD,4.434273,{ZKSYNC},,{US1}/2026-10\n"
-    + f",storj_1,storj,2026-10,2.613295,USD,2.613295,USD,2.613295,{ZKSYNC},,{EU1}/2026-10\n"
+    + f"{OCTOBER},0.720005,USD,0.720005,1.0,unit,,USD,0.720005,{ZKSYNC},,{AP1}/2026-10\n"
+    + f"{OCTOBER},4.434273,USD,4.434273,1.0,unit,,USD,4.434273,{ZKSYNC},,{US1}/2026-10\n"
+    + f"{OCTOBER},2.613295,USD,2.613295,1.0,unit,,USD,2.613295,{ZKSYNC},,{EU1}/2026-10\n"
     # 0.1800038202986111 GLM at 0.3 USD, the price of 20:00.
-    + "2026-11-21T20:45:32Z,golem_1,golem,,0.1800038202986111,GLM,0.05400114608958333,USD,0.05400114608958333,"
-    + f"{POLYGON},,69439bf4-6e76-a0cd-674f-d1a40762c26f\n"
+    + "2026-11-21T20:45:32Z,network,golem_1,golem,,0.1800038202986111,GLM,0.05400114608958333,0.3,coingecko history,"
+    + f"2026-11-21T20:00:00Z,USD,0.05400114608958333,{POLYGON},,69439bf4-6e76-a0cd-674f-d1a40762c26f\n"
 )
 
 
@@ -52,7 +59,9 @@ def prices(request: Request) -> Answer:
 
 
 @contextmanager
-def collected(folder: Path, costs: str = "", provider: Respond | None = None) -> Iterator[Place]:
+def collected(
+    folder: Path, costs: str = "", provider: Respond | None = None, prices: Respond = prices
+) -> Iterator[Place]:
     """Two sample nodes, collected once."""
     place = Place(folder)
     respond = provider or sample(GOLEM)
@@ -101,13 +110,69 @@ def test_receipts_in_the_owners_money_have_a_value_where_the_rate_then_is_known(
     ]  # fmt: skip
 
 
+@dataclass
+class Archive:
+    """A price source whose past costs 0.5 USD, while it is not ``closed``; remembers what was asked of the past."""
+
+    closed: bool = False
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> Answer:
+        if not request.path.endswith("/range"):
+            return Answer(404) if "/chart/" in request.path else prices(request)
+        start_s, end_s = (int(request.query[name]) for name in ("from", "to"))
+        self.asked.append((start_s, end_s))
+        points = [] if self.closed else [[hour_s * 1000, 0.5] for hour_s in range(start_s, end_s, HOUR_S)]
+        return Answer(200, json.dumps({"prices": points}).encode(), "application/json")
+
+
+def paid_before(*days_ago: int) -> Respond:
+    """The sample provider, which was also paid 2 GLM so many days ago."""
+
+    def add(payments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        dates = [datetime.fromtimestamp(NOW_S - days * DAY_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for days in days_ago]
+        old = [{"paymentId": when, "amount": "2", "timestamp": when} for when in dates]
+        return [*payments, *(payments[0] | one for one in old)]
+
+    return edited(sample(GOLEM), "/payment-api/v1/payments", add)
+
+
+def golem_receipts(place: Place, now_s: int) -> list[tuple[float | None, str | None]]:
+    rows = json.loads(place("export", "--receipts", "--node", "golem_1", "--format", "json", now=now_s).out)
+    return [(row["usd"], row["price_source"]) for row in rows if row["amount"] == "2"]
+
+
+def test_payouts_before_the_first_collect_are_worth_what_they_were_then(tmp_path: Path) -> None:
+    archive = Archive()
+    with collected(tmp_path, provider=paid_before(40, 300), prices=archive) as place:
+        assert golem_receipts(place, NOW_S) == [(1.0, "coingecko history")] * 2
+        # Two questions for two stretches of time: so long a stretch as both would have but one price a day.
+        assert [(end_s - start_s) // DAY_S for start_s, end_s in archive.asked] == [40, 0]
+        place.json("collect", now=NOW_S + 900)
+    assert len(archive.asked) == 2
+
+
+def test_payouts_without_a_price_are_asked_for_again_but_not_by_every_collect(tmp_path: Path) -> None:
+    archive = Archive(closed=True)
+    with collected(tmp_path, provider=paid_before(100), prices=archive) as place:
+        assert golem_receipts(place, NOW_S) == [(None, None)]
+        for later_s in (900, 1800):
+            place.json("collect", now=NOW_S + later_s)
+        old = [window for window in archive.asked if window[1] < NOW_S - 50 * DAY_S]
+        assert len(old) == 1
+        archive.closed = False
+        place.json("collect", now=NOW_S + 6 * HOUR_S)
+        assert golem_receipts(place, NOW_S + 6 * HOUR_S) == [(1.0, "coingecko history")]
+        assert golem_receipts(place, NOW_S + 900) == [(None, None)]
+
+
 def test_json_and_json_lines_hold_the_same_rows(place: Place) -> None:
     rows = list(csv.DictReader(io.StringIO(RECEIPTS)))
     told = json.loads(place("export", "--receipts", "--format", "json", now=NOW_S).out)
     lines = place("export", "--receipts", "--format", "jsonl", now=NOW_S).out.splitlines()
     assert [json.loads(line) for line in lines] == told
     assert [{key: "" if value is None else str(value) for key, value in one.items()} for one in told] == rows
-    assert (told[0]["received_at"], told[0]["fee"], told[0]["usd"]) == (None, None, 0.720005)
+    assert (told[0]["price_observed_at"], told[0]["fee"], told[0]["usd"]) == (None, None, 0.720005)
 
 
 @pytest.mark.parametrize("by", ["hour", "day", "month"])
@@ -165,8 +230,8 @@ def test_nothing_known_is_a_header(tmp_path: Path) -> None:
     empty.configure("")
     assert empty("export", "--receipts").out == HEAD
     assert empty("export", "--by", "month").out == (
-        "month,node,protocol,host,currency,amount,usd,local_currency,value_local,quality,usd_per_unit,"
-        "usd_per_unit_min,usd_per_unit_max,price_source,price_observed_at,price_age_s,unpriced_amount,usd_without_rate\n"
+        "month,node,protocol,host,currency,amount,usd,usd_per_unit,usd_per_unit_min,usd_per_unit_max,price_source,"
+        "price_observed_at,price_age_s,unpriced_amount,local_currency,value_local,usd_without_rate,quality\n"
     )
     assert empty("export", "--format", "json").out == "[]\n"
     assert empty.json("history", "--reconcile").data == {"rows": [], "reconciliation": [], "scorecard": []}
