@@ -281,16 +281,17 @@ class AsOf:
         )
         return {(row[0], row[1]): Decimal(row[2]) for row in rows}
 
-    def counter_readings(self, node: str, period: str) -> dict[str, list[Decimal]]:
-        """External id -> what a node's counter of a period stood at, the earliest reading first."""
+    def counter_readings(self, node: str, period: str) -> dict[str, list[tuple[int, Decimal]]]:
+        """External id -> (observed, what a node's counter of a period stood at), the earliest reading first."""
         rows = self.connection.execute(
-            "SELECT external_id, amount FROM earnings_samples WHERE source = (SELECT source FROM nodes WHERE name = ?) "
-            "AND kind = 'counter' AND period = ? AND learned_s <= ? ORDER BY external_id, observed_s",
+            "SELECT external_id, observed_s, amount FROM earnings_samples "
+            "WHERE source = (SELECT source FROM nodes WHERE name = ?) AND kind = 'counter' AND period = ? "
+            "AND learned_s <= ? ORDER BY external_id, observed_s",
             (node, period, self.now_s),
         )
-        readings: dict[str, list[Decimal]] = {}
-        for external_id, amount in rows:
-            readings.setdefault(external_id, []).append(Decimal(amount))
+        readings: dict[str, list[tuple[int, Decimal]]] = {}
+        for external_id, observed_s, amount in rows:
+            readings.setdefault(external_id, []).append((observed_s, Decimal(amount)))
         return readings
 
     def hosts(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
