@@ -110,7 +110,7 @@ def _simulated(known: AsOf) -> bool:
 
 def empty_view(configured: Iterable[NodeConfig]) -> dict[str, Any]:
     """The same for a database that does not exist yet."""
-    nodes = [_blank(node) | {"notes": ["never collected"]} for node in configured]
+    nodes = [_blank(node, configured=True) | {"notes": ["never collected"]} for node in configured]
     local = dict.fromkeys(("local_currency", "today_local", "last_24h_local", "last_30d_local"))
     totals = _totals(nodes) | local | net_income.no_totals()
     return {
@@ -144,11 +144,12 @@ def _money(
     return hosts, {"local_currency": local.currency, **sums, **power}
 
 
-def _blank(node: NodeConfig) -> dict[str, Any]:
+def _blank(node: NodeConfig, *, configured: bool) -> dict[str, Any]:
     return {
         "node": node.name,
         "host": node.host,
         "protocol": node.protocol,
+        "configured": configured,
         "health": "unknown",
         "failure_kind": None,
         "reason": "never collected",
@@ -173,7 +174,8 @@ def _blank(node: NodeConfig) -> dict[str, Any]:
 
 
 def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[EarnedHour]) -> dict[str, Any]:
-    row = _blank(node)
+    is_configured = node.name in context.configured or context.simulated
+    row = _blank(node, configured=is_configured)
     if node.booked_on:
         reason = f"its income is booked on {node.booked_on}"
         return row | {"reason": reason, "notes": [reason]}
@@ -181,7 +183,7 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         return row | {"notes": ["never collected"]}
     known = context.known
     health, seen = known.health(node.name), known.last_seen(node.name)
-    if node.name not in context.configured and not context.simulated:
+    if not is_configured:
         reason = "it is in the database, but not in the configuration: nothing reads it"
         row |= {"failure_kind": FailureKind.CONFIG, "reason": reason}
     elif health is not None:
@@ -202,7 +204,8 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
     usage = known.usage(node.name)
     row["allocation"] = {str(r): one.allocated for r, one in usage.items() if one.allocated is not None}
     row["usage"] = {str(r): one.used for r, one in usage.items() if one.used is not None}
-    row["notes"] = list(_notes(context, node, row, usd, hours))
+    hint = health.details.get("hint") if is_configured and health is not None and health.failure_kind else None
+    row["notes"] = [*([hint] if hint else []), *_notes(context, node, row, usd, hours)]
     return row
 
 

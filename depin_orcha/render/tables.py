@@ -17,9 +17,12 @@ _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magent
 _FAILED = {
     "auth": "credentials refused",
     "blocked": "blocked",
-    "config": "not configured",
+    "config": "set up wrongly",
+    "internal": "adapter broke",
+    "permission": "not permitted",
     "shape": "answer changed",
     "transient": "unreachable",
+    "unsupported": "not supported",
 }
 """Why a node could not be read, which stands where its own health would."""
 _NARROW = 90
@@ -75,6 +78,8 @@ def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]
 def _state(node: Mapping[str, Any]) -> str:
     if node["failure_kind"] is None and node["last_seen"] is None:
         return "not read"
+    if not node["configured"]:
+        return "not in the file"
     return _FAILED.get(str(node["failure_kind"]), str(node["health"]))
 
 
