@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -39,6 +39,8 @@ class Node:
     protocol: str
     host: str
     first_seen_s: int
+    source: str
+    """Whose income is read through it: its own, by its name, or that of an account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class AsOf:
     def nodes(self) -> list[Node]:
         """All nodes ever collected or imported, by name."""
         rows = self.connection.execute(
-            "SELECT name, protocol, host, first_seen_s FROM nodes WHERE first_seen_s <= ? ORDER BY name", (self.now_s,)
+            "SELECT name, protocol, host, first_seen_s, source FROM nodes WHERE first_seen_s <= ? ORDER BY name",
+            (self.now_s,),
         )
         return [Node(*row) for row in rows]
 
@@ -272,12 +275,12 @@ class AsOf:
                 },
             )
 
-    def standings(self, node: str) -> dict[tuple[str, str], Decimal]:
-        """(standing, currency) -> amount as last told by the node."""
+    def standings(self, nodes: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+        """(standing, currency) -> amount as last told by any of the nodes, which are read for one income."""
         rows = self.connection.execute(
-            "SELECT standing, currency, amount, max(observed_s) FROM standings WHERE node = ? AND learned_s <= ? "
-            "GROUP BY standing, currency",
-            (node, self.now_s),
+            "SELECT standing, currency, amount, max(observed_s) FROM standings "  # noqa: S608 - only question marks
+            f"WHERE node IN ({', '.join('?' * len(nodes))}) AND learned_s <= ? GROUP BY standing, currency",
+            (*nodes, self.now_s),
         )
         return {(row[0], row[1]): Decimal(row[2]) for row in rows}
 

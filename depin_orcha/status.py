@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from . import net_income
+from . import net_income, standings
 from .asof import AsOf, EarnedHour, Node
 from .errors import FailureKind
 from .local import LocalMoney
 from .net_income import HostIncome
 from .roster import NodeConfig
+from .settled import Receipt, receipts
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, decimal_text
 from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 
 DAYS_SHOWN = 30
-_STANDINGS = ("held", "payable", "at_risk", "paid", "wallet")
 
 
 @dataclass(slots=True)
@@ -49,13 +49,25 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     stored = {node.name: node for node in known.nodes()}
     everyone = list(configured)
     names = {node.name for node in everyone}
-    everyone += [NodeConfig(one.name, one.protocol, one.host) for one in stored.values() if one.name not in names]
+    everyone += [
+        NodeConfig(one.name, one.protocol, one.host, one.source) for one in stored.values() if one.name not in names
+    ]
+    first: dict[str, str] = {}
+    booked_on = {node.name: first.setdefault(node.source, node.name) for node in everyone}
     order = [node for node in everyone if not only or node.name in only]
     hours: dict[str, list[EarnedHour]] = {}
     for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
-        hours.setdefault(hour.node, []).append(hour)
+        hours.setdefault(booked_on[hour.node], []).append(hour)
+    members: dict[str, list[str]] = {}
+    for name, shown_on in booked_on.items():
+        members.setdefault(shown_on, []).append(name)
+    received: dict[str, list[Receipt]] = {}
+    for one in receipts(known):
+        received.setdefault(booked_on[one.node.name], []).append(one)
     paused = {pause.node for pause in known.pauses()}
-    context = _Context(known, max_age_s, paused, known.forecasts(), _simulated(known), names, {})
+    context = _Context(
+        known, max_age_s, paused, known.forecasts(), _simulated(known), names, booked_on, members, received, {}
+    )
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
     hosts, money = _money(context, order, {node.host for node in everyone if node not in order})
@@ -100,6 +112,12 @@ class _Context:
     forecasts: Mapping[str, Mapping[str, Any]]
     simulated: bool
     configured: set[str]
+    booked_on: Mapping[str, str]
+    """Node -> the one that shows the income of its source: the first in the file."""
+    members: Mapping[str, list[str]]
+    """Such a node -> the nodes of its source, itself among them."""
+    received: Mapping[str, list[Receipt]]
+    """Such a node -> the payouts of these."""
     usd: dict[str, _Usd]
     """Node -> its USD, as soon as it is known."""
 
@@ -176,10 +194,11 @@ def _blank(node: NodeConfig, *, configured: bool) -> dict[str, Any]:
 def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[EarnedHour]) -> dict[str, Any]:
     is_configured = node.name in context.configured or context.simulated
     row = _blank(node, configured=is_configured)
-    if node.booked_on:
-        reason = f"its income is booked on {node.booked_on}"
+    shown_on = context.booked_on[node.name]
+    if shown_on != node.name:
+        reason = f"its income is booked on {shown_on}"
         return row | {"reason": reason, "notes": [reason]}
-    if stored is None:
+    if stored is None and not hours:
         return row | {"notes": ["never collected"]}
     known = context.known
     health, seen = known.health(node.name), known.last_seen(node.name)
@@ -191,6 +210,7 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
     row["last_seen"] = rfc3339(seen.observed_s) if seen else None
     native, usd = _sum_up(context, hours)
     context.usd[node.name] = usd
+    standing_usd, unpriced = standings.in_usd(known, context.members[node.name], context.received.get(node.name, ()))
     row["earned"] = [_earned(context, currency, sums) for currency, sums in native.items()]
     row |= {
         "usd_today": _number(usd.today),
@@ -198,14 +218,14 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         "usd_30d": _number(usd.last_30d),
         "known_hours_24h": len(usd.hours_24h),
         "known_hours_30d": len(usd.hours_30d),
-        **_standings(context, node.name),
+        **{f"{one}_usd": _number(standing_usd.get(one)) for one in standings.SHOWN},
         "usd_per_hour_forecast": _forecast(context.forecasts.get(node.name)),
     }
     usage = known.usage(node.name)
     row["allocation"] = {str(r): one.allocated for r, one in usage.items() if one.allocated is not None}
     row["usage"] = {str(r): one.used for r, one in usage.items() if one.used is not None}
     hint = health.details.get("hint") if is_configured and health is not None and health.failure_kind else None
-    row["notes"] = [*([hint] if hint else []), *_notes(context, node, row, usd, hours)]
+    row["notes"] = [*([hint] if hint else []), *_notes(context, node, row, usd, hours), *unpriced]
     return row
 
 
@@ -269,18 +289,6 @@ def _earned(context: _Context, currency: str, sums: _Sums) -> dict[str, Any]:
     }
 
 
-def _standings(context: _Context, node: str) -> dict[str, float | None]:
-    """``held_usd`` and so on, at the prices of now; None where nothing is told, or none of it has a price."""
-    now_s = context.known.now_s
-    totals: dict[str, Decimal] = {}
-    for (standing, currency), amount in context.known.standings(node).items():
-        price = unit_price(currency, context.known.price_at(currency, now_s), now_s)
-        if price is not None:
-            value = DECIMALS.multiply(amount, price.usd_per_unit)
-            totals[standing] = DECIMALS.add(totals.get(standing, Decimal(0)), value)
-    return {f"{standing}_usd": _number(totals.get(standing)) for standing in _STANDINGS}
-
-
 def _forecast(forecast: Mapping[str, Any] | None) -> float | None:
     if forecast is None or forecast["unit"] != "usd_per_hour" or forecast["total"]["mean"] is None:
         return None
@@ -309,7 +317,7 @@ def _notes(
 
 def _totals(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {}
-    for key in ("usd_today", "usd_24h", "usd_30d", *(f"{one}_usd" for one in _STANDINGS), "usd_per_hour_forecast"):
+    for key in ("usd_today", "usd_24h", "usd_30d", *(f"{one}_usd" for one in standings.SHOWN), "usd_per_hour_forecast"):
         values = [node[key] for node in nodes if node[key] is not None]
         totals[key] = sum(values) if values else None
     return totals

@@ -80,7 +80,7 @@ class Owner:
 
     def status(self, when: int | str | None = None, *only: str) -> dict[str, Any]:
         job = self.job(self.now_s if when is None else when)
-        nodes = [NodeConfig(name, one.protocol, one.host) for name, one in job.config.nodes.items()]
+        nodes = [NodeConfig(name, one.protocol, one.host, name) for name, one in job.config.nodes.items()]
         with database.open_for_reading(job.database) as connection:
             assert connection is not None
             return status.view(AsOf(connection, job.now_s), nodes, 7200, only=frozenset(only))

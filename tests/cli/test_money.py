@@ -242,10 +242,10 @@ def test_status_tells_where_earned_money_stands(place: Place) -> None:
     storj, golem = node(place, "storj_1"), node(place, "golem_1")
     assert [storj[key] for key in keys] == [5.4, 0.429229, None, 7.767573, None]
     assert [golem[key] for key in keys] == [
-        None, float(Decimal("0.082276741666666662") / 4), 0.0, float(Decimal("0.1800038202986111") / 4), None,
+        None, float(Decimal("0.082276741666666662") / 4), 0.0, pytest.approx(0.1800038202986111 * 0.3), None,
     ]  # fmt: skip
     totals = place.json("status", now=NOW_S).data["totals"]
-    assert totals["paid_usd"] == pytest.approx(7.767573 + 0.1800038202986111 / 4)
+    assert totals["paid_usd"] == pytest.approx(7.767573 + 0.1800038202986111 * 0.3)
     for width in ("80", "120"):
         text = place("status", now=NOW_S, COLUMNS=width).out
         assert "Where earned money stands" in text
@@ -253,6 +253,17 @@ def test_status_tells_where_earned_money_stands(place: Place) -> None:
         lines = [line.split() for line in text.partition("stands")[2].splitlines()]
         assert ["storj_1", "5.40", "0.4292", "-", "7.77"] in lines
     assert "wallet" not in text
+
+
+def test_payout_without_a_price_of_its_time_is_not_worth_todays(tmp_path: Path) -> None:
+    def paid_long_ago(payments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        earlier = {"paymentId": "earlier", "amount": "1.5", "timestamp": "2025-01-22T19:52:30Z", "details": ""}
+        return [*payments, payments[0] | earlier]
+
+    with collected(tmp_path, provider=edited(sample(GOLEM), "/payment-api/v1/payments", paid_long_ago)) as place:
+        golem = node(place, "golem_1")
+    assert golem["paid_usd"] == pytest.approx(0.1800038202986111 * 0.3)
+    assert "1.5 GLM of what was paid has no price of its time, so it is not in the USD" in golem["notes"]
 
 
 def test_settled_month_that_was_never_read_says_so(place: Place) -> None:

@@ -110,7 +110,12 @@ def test_table_tells_it_without_colour(owner: Place) -> None:
     assert {name: cells[name] for name in STATES} == {name: state[2:] for name, state in STATES.items()}
     told = re.findall(r"^(\w+): (?!net)\S", text, re.MULTILINE)
     assert set(STATES) - set(told) == {"zero"}, text
-    hints = {"keyless": "app_key", "key_lost": "not-there.key", "programless": "full path", "too_old": "update the relay"}
+    hints = {
+        "keyless": "app_key",
+        "key_lost": "not-there.key",
+        "programless": "full path",
+        "too_old": "update the relay",
+    }
     for name, hint in hints.items():
         lines = [line for line in text.splitlines() if line.startswith(f"{name}: ")]
         assert len(lines) == 2, lines
