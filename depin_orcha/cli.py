@@ -131,8 +131,9 @@ def collect(shared: Shared) -> Output:
     from .cycle import single
     from .render import tables
 
-    result = single(_job(shared), "collect", read_all)
-    return _output(result, tables.collect)
+    job = _job(shared)
+    result = single(job, "collect", read_all)
+    return _output(result, lambda console, data: tables.collect(console, data, job.now_s))
 
 
 @verb(app, "forecast", at=True, locking=True, codes=_CYCLE_CODES, example="depin-orcha forecast --horizon 48")

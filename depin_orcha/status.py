@@ -19,6 +19,7 @@ from .types import DAY_S, DECIMALS, HOUR_S, decimal_text
 from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 
 DAYS_SHOWN = 30
+_LOCAL = ("today_local", "last_24h_local", "last_30d_local")
 
 
 @dataclass(slots=True)
@@ -65,8 +66,9 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     for one in receipts(known):
         received.setdefault(booked_on[one.node.name], []).append(one)
     paused = {pause.node for pause in known.pauses()}
+    local = LocalMoney(known, known.now_s - DAYS_SHOWN * DAY_S)
     context = _Context(
-        known, max_age_s, paused, known.forecasts(), _simulated(known), names, booked_on, members, received, {}
+        known, local, max_age_s, paused, known.forecasts(), _simulated(known), names, booked_on, members, received, {}
     )
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
@@ -107,6 +109,7 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
 @dataclass(frozen=True, slots=True)
 class _Context:
     known: AsOf
+    local: LocalMoney
     max_age_s: int
     paused: set[str | None]
     forecasts: Mapping[str, Mapping[str, Any]]
@@ -129,7 +132,7 @@ def _simulated(known: AsOf) -> bool:
 def empty_view(configured: Iterable[NodeConfig]) -> dict[str, Any]:
     """The same for a database that does not exist yet."""
     nodes = [_blank(node, configured=True) | {"notes": ["never collected"]} for node in configured]
-    local = dict.fromkeys(("local_currency", "today_local", "last_24h_local", "last_30d_local"))
+    local = dict.fromkeys(("local_currency", "local_rate", *_LOCAL))
     totals = _totals(nodes) | local | net_income.no_totals()
     return {
         "nodes": nodes,
@@ -146,8 +149,7 @@ def _money(
     context: _Context, shown: Iterable[NodeConfig], partly_hidden: set[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """``hosts[]``, and of the totals what power leaves and what it is in the owner's money."""
-    now_s = context.known.now_s
-    local = LocalMoney(context.known, now_s - DAYS_SHOWN * DAY_S)
+    local = context.local
     everything = HostIncome()
     incomes: dict[str, HostIncome] = {}
     for node in shown:
@@ -157,9 +159,20 @@ def _money(
             income.add(usd.by_hour, usd.money_unpriced)
             everything.add(usd.by_hour, ())
     hosts, power = net_income.view(context.known, local, incomes)
-    spans = {"today_local": now_s // DAY_S * DAY_S, "last_24h_local": now_s - DAY_S, "last_30d_local": 0}
-    sums = {key: _number(local.total(everything.usd_by_hour, from_s)) for key, from_s in spans.items()}
-    return hosts, {"local_currency": local.currency, **sums, **power}
+    rate = None if local.currency == "USD" else local.latest
+    told = rate and {
+        "usd_per_unit": float(rate.usd_per_unit),
+        "source": rate.source,
+        "observed_at": rfc3339(rate.observed_s),
+    }
+    sums = _in_local(context, everything.usd_by_hour)
+    return hosts, {"local_currency": local.currency, "local_rate": told, **sums, **power}
+
+
+def _in_local(context: _Context, usd_by_hour: Mapping[int, Decimal]) -> dict[str, float | None]:
+    now_s = context.known.now_s
+    spans_s = (now_s // DAY_S * DAY_S, now_s - DAY_S, 0)
+    return {key: _number(context.local.total(usd_by_hour, from_s)) for key, from_s in zip(_LOCAL, spans_s, strict=True)}
 
 
 def _blank(node: NodeConfig, *, configured: bool) -> dict[str, Any]:
@@ -176,6 +189,7 @@ def _blank(node: NodeConfig, *, configured: bool) -> dict[str, Any]:
         "usd_today": None,
         "usd_24h": None,
         "usd_30d": None,
+        **dict.fromkeys(_LOCAL),
         "known_hours_24h": 0,
         "known_hours_30d": 0,
         "held_usd": None,
@@ -211,11 +225,14 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
     native, usd = _sum_up(context, hours)
     context.usd[node.name] = usd
     standing_usd, unpriced = standings.in_usd(known, context.members[node.name], context.received.get(node.name, ()))
+    spans = zip(_in_local(context, usd.by_hour).items(), (usd.today, usd.last_24h, usd.last_30d), strict=True)
+    own = {key: None if span_usd is None else amount for (key, amount), span_usd in spans}
     row["earned"] = [_earned(context, currency, sums) for currency, sums in native.items()]
     row |= {
         "usd_today": _number(usd.today),
         "usd_24h": _number(usd.last_24h),
         "usd_30d": _number(usd.last_30d),
+        **own,
         "known_hours_24h": len(usd.hours_24h),
         "known_hours_30d": len(usd.hours_30d),
         **{f"{one}_usd": _number(standing_usd.get(one)) for one in standings.SHOWN},

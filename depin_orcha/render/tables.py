@@ -54,9 +54,10 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     table.add_section()
     lead, tail = (["total", "", ""], ["", ""]) if wide else (["total", ""], [])
     table.add_row(*lead, *cells, forecast, *tail)
-    for name, *cells in power.total_rows(totals):
-        table.add_row(name, *lead[1:], *cells, "", *tail)
+    name, *cells = power.net_row(totals["net_usd_24h"])
+    table.add_row(name, *lead[1:], *cells, "", *tail)
     print_table(console, table)
+    power.own_money(console, data)
     money.standings(console, data)
     power.hosts(console, data)
     _status_notes(console, data, now_s)
@@ -95,12 +96,13 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
                 day, month = amount_text(one["last_24h"]), amount_text(one["last_30d"])
                 print_line(console, f"{node['node']}: {day} {one['currency']} in 24 h, {month} in 30 d")
     priced = {one["currency"]: one for node in data["nodes"] for one in node["earned"] if one["currency"] != "USD"}
-    for currency, one in sorted(priced.items()):
+    for _, one in sorted(priced.items()):
         if one["usd_per_unit"] is not None and one["price_source"] != "testnet":
-            age = _age(one["price_observed_at"], now_s)
-            stale = ", stale" if one["stale"] else ""
-            told = f"{one['usd_per_unit']:.4g} USD ({one['price_source']}, {age} old{stale})"
-            print_line(console, f"1 {currency} = {told}")
+            price = {key.removeprefix("price_"): value for key, value in one.items()}
+            _price(console, price, now_s, stale=one["stale"])
+    rate = data["totals"]["local_rate"]
+    if rate is not None:
+        _price(console, rate | {"currency": data["totals"]["local_currency"]}, now_s)
     if data["plan"] is None:
         print_line(console, "plan: none yet; make one with: depin-orcha optimize")
     else:
@@ -109,11 +111,19 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
     for pause in data["paused"]:
         until = f"until {pause['until']}" if pause["until"] else "until resumed"
         print_line(console, f"paused: {pause['node'] or 'all nodes'}, {until}")
-    print_line(console, "USD is gross, after held amounts and shares, before power; net is after it. - means unknown.")
+    gross = "USD is gross, each hour at its own price, after held amounts and shares, before power"
+    print_line(console, f"{gross}; net is after it. - means unknown.")
 
 
-def collect(console: Console, data: Mapping[str, Any]) -> None:
-    """What each node delivered in this reading."""
+def _price(console: Console, price: Mapping[str, Any], now_s: int, *, stale: bool = False) -> None:
+    """What a unit of a currency is worth, who says so, and how old that is."""
+    age = _age(price["observed_at"], now_s)
+    told = f"{price['usd_per_unit']:.4g} USD ({price['source']}, {age} old{', stale' if stale else ''})"
+    print_line(console, f"1 {price['currency']} = {told}")
+
+
+def collect(console: Console, data: Mapping[str, Any], now_s: int) -> None:
+    """What each node delivered in this reading, and the prices that value it."""
     table = new_table("Collected")
     for name, justify in (("node", "left"), ("health", "left"), ("earned since last", "right"), ("$", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
@@ -129,6 +139,8 @@ def collect(console: Console, data: Mapping[str, Any]) -> None:
             node["health"]["reason"],
         )
     print_table(console, table)
+    for price in data["prices"]:
+        _price(console, price, now_s, stale=price["stale"])
 
 
 def forecast(console: Console, data: Mapping[str, Any]) -> None:
