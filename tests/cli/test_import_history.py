@@ -136,7 +136,10 @@ GOOD = "old_1,2026-11-19T00:00:00Z,2026-11-19T01:00:00Z,GLM,1"
         ("Old 1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1", "line 3, column node: 'Old 1'"),
         ("stranger,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1", "line 3, column node: 'stranger' is not known"),
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,,1", "line 3, column currency: ''"),
-        ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM", "line 3, column amount: missing, as the row ends before it"),
+        (
+            "old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM",
+            "line 3, column amount: missing, as the row ends before it",
+        ),
         ("old_1,2026-11-20T00:00:00Z", "line 3, columns end, currency, amount: missing"),
         ("old_1,2026-11-20T00:00:00Z,2026-11-21T00:00:00Z,GLM,1,2", "line 3: has more columns than the header"),
         ("old_1,2026-11-19T00:30:00Z,2026-11-19T02:00:00Z,GLM,1", "line 3: old_1 already has other GLM earnings"),

@@ -270,8 +270,14 @@ def test_settled_month_that_was_never_read_says_so(place: Place) -> None:
     (one,) = place.json("history", "--reconcile", now=NOW_S).data["reconciliation"]
     assert (one["month"], one["network"], one["paid"], one["ours"]) == ("2026-10", "8.196802", "7.767573", None)
     assert [why["kind"] for why in one["explanations"]] == ["not_read", "not_distributed"]
-    text = place("history", "--reconcile", now=NOW_S).out
-    assert "no hour of this month is known here" in text
+    for width in (80, 120):
+        text = place("history", "--reconcile", now=NOW_S, COLUMNS=str(width)).out
+        assert max(map(len, text.splitlines())) <= width
+        assert "no hour of this month is known here" in text
+        rows = [line.split() for line in text.splitlines()]
+        assert ["2026-10", "storj_1", "-", "8.1968", "-", "-", "not", "read"] in rows
+        assert ["month", "node", "earned", "held", "returned", "payable", "paid"] in rows
+        assert ["2026-10", "storj_1", "8.1968", "0.0000", "0.0000", "8.1968", "7.7676"] in rows
 
 
 def test_a_month_is_said_kept_and_settled(tmp_path: Path) -> None:
@@ -296,6 +302,14 @@ def test_a_month_is_said_kept_and_settled(tmp_path: Path) -> None:
             for month in satellite.settlements(end_s)
             if month.month_s == at("2026-11-01T00:00:00")
         ]
+        shown = place("history", "--reconcile", "--node", "storj_rack", now=end_s, COLUMNS="80").out
+    assert max(map(len, shown.splitlines())) <= 80
+    lines = [line.split() for line in shown.partition("What was said")[2].splitlines()]
+    first = next(number for number, line in enumerate(lines) if line[:1] == ["2026-11"])
+    november = lines[first : first + 4]
+    assert [line[:-3] for line in november[2:]] == [["off", "%"], ["dashboard"]]
+    assert [line[:3] for line in november[:2]] == [["2026-11", "we", "said"], ["storj_rack", "range", "-"]]
+    assert [line[:3] for line in lines if line[1:3] == ["we", "said"]] == [["2026-11", "we", "said"]]
     (one,) = [row for row in data["reconciliation"] if row["month"] == "2026-11"]
     network = Decimal(sum(month.earned - month.held for month in stubs)).scaleb(-6)
     assert Decimal(one["network"]) == network
