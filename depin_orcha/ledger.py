@@ -40,7 +40,7 @@ BY_DEFINITION = ("unit", "testnet")
 
 @dataclass(slots=True)
 class _Sums:
-    """What the hours of one line add up to, and the prices that valued them with their age then."""
+    """What the hours of one line add up to, the prices that valued them, and how old the oldest was then."""
 
     quality: Quality
     amount: Decimal = Decimal(0)
@@ -48,7 +48,8 @@ class _Sums:
     unpriced: Decimal | None = None
     own: Decimal | None = None
     without_rate: Decimal = Decimal(0)
-    prices: dict[Price, int] = field(default_factory=dict[Price, int])
+    prices: dict[tuple[int, str], Price] = field(default_factory=dict[tuple[int, str], Price])
+    age_s: int | None = None
 
     def add(self, hour: EarnedHour, known: AsOf, local: LocalMoney) -> None:
         self.amount = DECIMALS.add(self.amount, hour.amount)
@@ -60,8 +61,10 @@ class _Sums:
             return
         self.usd = DECIMALS.add(self.usd or Decimal(0), usd)
         if price is not None:
-            age_s = min(hour.hour_s + HOUR_S, known.now_s) - price.observed_s
-            self.prices[price] = max(age_s, self.prices.get(price, 0))
+            self.prices[price.observed_s, price.source] = price
+            if price.source not in BY_DEFINITION:
+                age_s = min(hour.hour_s + HOUR_S, known.now_s) - price.observed_s
+                self.age_s = max(age_s, self.age_s or 0)
         own = local.amount(usd, hour.hour_s)
         if own is not None:
             self.own = DECIMALS.add(self.own or Decimal(0), own)
@@ -87,16 +90,16 @@ class _Sums:
         """The one price, or the mean of several with their range; ``PRICE_COLUMNS``."""
         if self.usd is None or not self.prices:
             return dict.fromkeys(PRICE_COLUMNS)
-        units = sorted(price.usd_per_unit for price in self.prices)
+        units = [price.usd_per_unit for price in self.prices.values()]
+        low, high = min(units), max(units)
         amount = DECIMALS.subtract(self.amount, self.unpriced or Decimal(0))
         mean = DECIMALS.divide(self.usd, amount) if amount else None
-        mean = units[0] if units[0] == units[-1] else mean
-        dated = {price.observed_s: age_s for price, age_s in self.prices.items() if price.source not in BY_DEFINITION}
+        is_one = len(units) == 1 and self.age_s is not None
         found = (
-            *map(_number, (mean, units[0], units[-1])),
-            ", ".join(sorted({price.source for price in self.prices})),
-            rfc3339(next(iter(dated))) if len(dated) == len(self.prices) == 1 else None,
-            max(dated.values(), default=None),
+            *map(_number, (low if low == high else mean, low, high)),
+            ", ".join(sorted({source for _, source in self.prices})),
+            rfc3339(next(iter(self.prices))[0]) if is_one else None,
+            self.age_s,
         )
         return dict(zip(PRICE_COLUMNS, found, strict=True))
 

@@ -45,11 +45,11 @@ def history(console: Console, rows: Sequence[Mapping[str, Any]], by: str) -> Non
     table = new_table("Earned")
     who = next((name for name in ("node", "protocol", "host") if rows[0][name] is not None), None)
     values = {"$": "usd"} | ({} if own == "USD" else {own: "value_local"})
-    for name in (by, *([who] if who else []), "amount", "currency", *values, "quality"):
+    for name in ("hour, UTC" if by == "hour" else by, *([who] if who else []), "amount", *values, "quality"):
         table.add_column(name, justify="right" if name in ("amount", *values) else "left", overflow="fold")
     for row in rows:
-        span = row["hour_start" if by == "hour" else by]
-        cells = [span, *([row[who]] if who else []), amount_text(row["amount"]), row["currency"]]
+        span = row["hour_start"][:16].replace("T", " ") if by == "hour" else row[by]
+        cells = [span, *([row[who]] if who else []), f"{amount_text(row['amount'])} {row['currency']}"]
         table.add_row(*cells, *(usd_text(row[key]) for key in values.values()), row["quality"])
     print_table(console, table)
     for currency in _currencies(rows):

@@ -113,6 +113,16 @@ def test_one_hour_without_a_rate_leaves_the_rest_of_the_month(store: Store) -> N
     assert (row["value_local"], row["usd_without_rate"]) == (None, 8.5)
 
 
+def test_hours_in_the_owners_money_fit_a_narrow_terminal(store: Store) -> None:
+    store.set_meta(LOCAL_CURRENCY, "EUR")
+    store.add_node("golem_attic_2", "golem", "local", 0)
+    store.add_accruals("golem_attic_2", [Accrual(NINE_S, Decimal("12.123456789"), "GLM", Quality.INTERPOLATED)], NINE_S)
+    value(store, NINE_S, "0.25", 60)
+    lines = [line.split() for line in told(store, 80, "hour").splitlines()]
+    row = ["2026-11-20", "09:00", "golem_attic_2", "12.12345678", "GLM", "3.03", "-", "interpolated"]
+    assert row in lines
+
+
 def test_table_says_whose_prices_they_are(store: Store) -> None:
     for hour_s, usd, source in ((NINE_S, "0.1234", "coingecko"), (TEN_S, "0.1301", "coingecko history")):
         earn(store, hour_s, "2")
