@@ -146,11 +146,11 @@ class AsOf:
         return [(row[0], row[1]) for row in rows]
 
     def hours_without_rate(self, currency: str) -> list[int]:
-        """Completed hours with earnings, no earlier than the first known rate of the owner's money, that lack one."""
+        """Completed hours with earnings that lack a rate of the owner's money; USD needs none."""
         rows = self.connection.execute(
-            "SELECT DISTINCT a.hour_s FROM accruals a WHERE a.hour_s <= :now - 3600 AND a.hour_s > "
-            "(SELECT min(observed_s) FROM prices WHERE currency = :currency) - 3600 AND NOT EXISTS "
-            "(SELECT 1 FROM hour_values v WHERE v.currency = :currency AND v.hour_s = a.hour_s) ORDER BY 1",
+            "SELECT DISTINCT a.hour_s FROM accruals a WHERE :currency <> 'USD' AND a.hour_s <= :now - 3600 "
+            "AND NOT EXISTS (SELECT 1 FROM hour_values v WHERE v.currency = :currency AND v.hour_s = a.hour_s) "
+            "ORDER BY 1",
             {"now": self.now_s, "currency": currency},
         )
         return [row[0] for row in rows]

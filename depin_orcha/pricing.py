@@ -20,7 +20,7 @@ from .settled import receipts, value_receipts
 from .store import Store
 from .timefmt import rfc3339
 from .types import DAY_S, HOUR_S, Failure, Price
-from .values import NO_MONEY, OWNERS_WORD, unit_price
+from .values import NO_MONEY, OWNERS_WORD, REFERENCE_MONEY, SHOWN_S, unit_price
 
 _DEADLINE_S = 20
 _LONGEST_WINDOW_S = 89 * DAY_S
@@ -116,25 +116,27 @@ class Pricing:
         """Fix the price of completed hours and of payouts once: the last one at or before the hour's end or the payout.
 
         It is of the history if need be. Where no source knows the token, what is older than its first price is worth
-        what the owner says.
+        what the owner says. Hours and payouts get a rate of the owner's money in the same way.
         """
-        hours, paid = known.unvalued_hours(), [one for one in receipts(known) if one.price is None]
+        hours, received = known.unvalued_hours(), receipts(known)
+        paid = [one for one in received if one.price is None]
+        local, without_rate = self._local, known.hours_without_rate(self._local)
         instants = {(currency, hour_s + HOUR_S) for currency, hour_s in hours}
-        self._ask_history(store, known, instants | {(one.payout.currency, one.at_s) for one in paid})
+        instants |= {(one.payout.currency, one.at_s) for one in paid}
+        if local != "USD":
+            instants |= {(local, hour_s + HOUR_S) for hour_s in without_rate} | {(local, one.at_s) for one in received}
+        self._ask_history(store, known, instants)
 
         def price(currency: str, at_s: int) -> Price | None:
             is_known = prices.token_id(self._options, currency) is not None
             return _price_at(known, currency, at_s) or (None if is_known else self._by_owner.get(currency))
 
         found = [(one, hour_s, price(one, hour_s + HOUR_S)) for one, hour_s in hours]
-        local = self._local
-        found += [
-            (local, hour_s, _price_at(known, local, hour_s + HOUR_S)) for hour_s in known.hours_without_rate(local)
-        ]
-        received = [(one, price(one.payout.currency, one.at_s)) for one in paid]
+        found += [(local, hour_s, _price_at(known, local, hour_s + HOUR_S)) for hour_s in without_rate]
+        valued = [(one, price(one.payout.currency, one.at_s)) for one in paid]
         with store.transaction():
             store.value_hours([(one, hour_s, price) for one, hour_s, price in found if price], self._job.now_s)
-            value_receipts(store.connection, [(one, price) for one, price in received if price], self._job.now_s)
+            value_receipts(store.connection, [(one, price) for one, price in valued if price], self._job.now_s)
 
     def _ask_history(self, store: Store, known: AsOf, instants: Iterable[tuple[str, int]]) -> None:
         """Keep past prices for what lacks one; what is old and has none even so is asked for again in some hours."""
@@ -146,7 +148,10 @@ class Pricing:
             if (at_s > old_s or _history_of(currency) not in waiting) and self._lacks(known, currency, at_s)
         }
         for currency in sorted({currency for currency, _ in missing}):
-            for window in _windows(at_s for one, at_s in missing if one == currency):
+            moments = [at_s for one, at_s in missing if one == currency]
+            # Rates of money come in one file, however old.
+            is_money = currency in REFERENCE_MONEY
+            for window in [(min(moments), max(moments))] if is_money else _windows(moments):
                 self._fetch_history(store, known, currency, window)
         lacking = {one for one, at_s in missing if at_s <= old_s and _price_at(known, one, at_s) is None}
         with store.transaction():
@@ -154,10 +159,11 @@ class Pricing:
                 store.set_backoff(_history_of(currency), Backoff(now_s, now_s + _OLD_AGAIN_S))
 
     def _lacks(self, known: AsOf, currency: str, at_s: int) -> bool:
-        """Has a token that the sources know no price that is usable at an instant?"""
+        """Has a token that the sources know, or money, no price that is usable at an instant?"""
         price = _price_at(known, currency, at_s)
-        is_old = price is None or at_s - price.observed_s > self._options.max_age_s
-        return is_old and prices.token_id(self._options, currency) is not None
+        is_money = currency in REFERENCE_MONEY
+        is_old = price is None or at_s - price.observed_s > (SHOWN_S if is_money else self._options.max_age_s)
+        return is_old and (is_money or prices.token_id(self._options, currency) is not None)
 
     def _fetch_history(self, store: Store, known: AsOf, currency: str, window: tuple[int, int]) -> None:
         try:

@@ -62,6 +62,7 @@ class Owner:
 
     def job(self, when: int | str) -> Job:
         prices = f'[prices]\nurl = "{self.prices_url}"\nfallback_url = "{self.prices_url}/llama"\n'
+        prices += f'rates_url = "{self.prices_url}/ecb"\n'
         text = self.config + prices
         path = self.folder / "config.toml"
         path.write_text(text)

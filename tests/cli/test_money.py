@@ -49,6 +49,8 @@ RECEIPTS = (
 
 def prices(request: Request) -> Answer:
     """A GLM is worth 0.3 USD until the 22nd, 0.25 USD afterwards, and 0.2 EUR now."""
+    if request.path.startswith("/ecb/"):
+        return Answer(200, (SAMPLES / "prices" / "ecb_hist_90d.xml").read_bytes(), "text/xml")
     if request.path.endswith("/simple/price"):
         body: Any = {"golem": {"usd": 0.25, "eur": 0.2, "last_updated_at": NOW_S - 60}}
     else:
@@ -68,7 +70,7 @@ def collected(
     with ExitStack() as stack:
         storj, golem, source = (stack.enter_context(Loopback(one)) for one in (sample(STORJ), respond, prices))
         place.configure(
-            f'[costs]\n{costs}\n[prices]\nurl = "{source.url}"\nfallback_url = "{source.url}"\n'
+            f'[costs]\n{costs}\n[prices]\nurl = "{source.url}"\nfallback_url = "{source.url}"\nrates_url = "{source.url}/ecb"\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{storj.url}"\n'
             f'[nodes.golem_1]\nprotocol = "golem"\nurl = "{golem.url}"\napp_key_file = "golem.key"\n',
             {"golem.key": KEY},
@@ -106,7 +108,7 @@ def test_receipts_in_the_owners_money_have_a_value_where_the_rate_then_is_known(
     told = [(row["usd"], row["local_currency"], row["value_local"], row["transaction"]) for row in rows]
     assert told == [
         ("0.720005", "EUR", "", ZKSYNC), ("4.434273", "EUR", "", ZKSYNC), ("2.613295", "EUR", "", ZKSYNC),
-        ("0.05400114608958333", "EUR", "", POLYGON), ("0.375", "EUR", "0.3", ""),
+        ("0.05400114608958333", "EUR", "0.04320091687166666", POLYGON), ("0.375", "EUR", "0.3", ""),
     ]  # fmt: skip
 
 
