@@ -70,7 +70,8 @@ def collected(
     with ExitStack() as stack:
         storj, golem, source = (stack.enter_context(Loopback(one)) for one in (sample(STORJ), respond, prices))
         place.configure(
-            f'[costs]\n{costs}\n[prices]\nurl = "{source.url}"\nfallback_url = "{source.url}"\nrates_url = "{source.url}/ecb"\n'
+            f'[costs]\n{costs}\n[prices]\nurl = "{source.url}"\nfallback_url = "{source.url}"\n'
+            f'rates_url = "{source.url}/ecb"\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{storj.url}"\n'
             f'[nodes.golem_1]\nprotocol = "golem"\nurl = "{golem.url}"\napp_key_file = "golem.key"\n',
             {"golem.key": KEY},
