@@ -67,11 +67,12 @@ def add_settled(connection: sqlite3.Connection, snapshot: Snapshot, learned_s: i
         named = (payout.external_id, payout.currency)
         amount, fee = decimal_text(payout.amount), _text(payout.fee)
         said = (payout.received_s, amount, payout.transaction, fee, payout.period)
-        _add(connection, "payouts", snapshot.node, named, said, learned_s)
+        _add(connection, "payouts", _first_told_by(connection, "payouts", snapshot.node, named), named, said, learned_s)
     for one in snapshot.statements:
         named = (one.period, one.external_id, one.currency)
         said = tuple(decimal_text(amount) for amount in (one.earned, one.held, one.returned, one.payable, one.paid))
-        _add(connection, "statements", snapshot.node, named, said, learned_s)
+        node = _first_told_by(connection, "statements", snapshot.node, named)
+        _add(connection, "statements", node, named, said, learned_s)
     add_outlooks(connection, snapshot.node, snapshot.outlooks, learned_s)
 
 
@@ -158,6 +159,17 @@ def _add(
             f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})",  # noqa: S608 - only names of columns
             (node, *named, *said, learned_s),
         )
+
+
+def _first_told_by(connection: sqlite3.Connection, table: str, node: str, named: tuple[Any, ...]) -> str:
+    """The node that first told a fact: nodes of one account tell the same ones, whichever of them is asked."""
+    condition = " AND ".join(f"{name} = ?" for name in _FACTS[table][0])
+    row = connection.execute(
+        f"SELECT node FROM {table} WHERE {condition} AND node IN "  # noqa: S608 - only names of tables and columns
+        "(SELECT name FROM nodes WHERE source = (SELECT source FROM nodes WHERE name = ?)) ORDER BY learned_s LIMIT 1",
+        (*named, node),
+    ).fetchone()
+    return row[0] if row else node
 
 
 def _known(

@@ -59,6 +59,20 @@ def test_a_payout_that_gets_its_transaction_later_is_one_payout(path: Path) -> N
         assert payouts(AsOf(store.connection, at("2026-11-10T00:00"))) == [("node_1", SENT)]
 
 
+def test_nodes_of_one_account_tell_the_same_payout_and_other_nodes_their_own(path: Path) -> None:
+    told = {"payouts": (SENT,), "statements": (FULL,)}
+    with opened(path) as store:
+        with store.transaction():
+            for name in ("node_2", "node_3"):
+                store.add_node(name, "mysterium", "home", at("2026-11-01T00:00"))
+            store.set_sources({"node_1": "mysterium a", "node_2": "mysterium a", "node_3": "node_3"})
+        for day, name in enumerate(("node_2", "node_1", "node_3", "node_2"), start=8):
+            add(store, replace(snapshot(f"2026-11-{day:02}T12:00", node=name), **told))
+        known = AsOf(store.connection, at("2026-11-12T00:00"))
+        assert payouts(known) == [("node_2", SENT), ("node_3", SENT)]
+        assert statements(known) == [("node_2", FULL), ("node_3", FULL)]
+
+
 def test_payouts_come_in_the_order_of_their_time_or_month(path: Path) -> None:
     def payout(name: str, when: str | None, period: str = "") -> Payout:
         return Payout(name, Decimal(1), "GLM", None if when is None else at(when), period=period, fee=Decimal("0.5"))
