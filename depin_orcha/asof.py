@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -39,6 +39,8 @@ class Node:
     protocol: str
     host: str
     first_seen_s: int
+    source: str
+    """Whose income is read through it: its own, by its name, or that of an account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,8 @@ class AsOf:
     def nodes(self) -> list[Node]:
         """All nodes ever collected or imported, by name."""
         rows = self.connection.execute(
-            "SELECT name, protocol, host, first_seen_s FROM nodes WHERE first_seen_s <= ? ORDER BY name", (self.now_s,)
+            "SELECT name, protocol, host, first_seen_s, source FROM nodes WHERE first_seen_s <= ? ORDER BY name",
+            (self.now_s,),
         )
         return [Node(*row) for row in rows]
 
@@ -143,11 +146,11 @@ class AsOf:
         return [(row[0], row[1]) for row in rows]
 
     def hours_without_rate(self, currency: str) -> list[int]:
-        """Completed hours with earnings, no earlier than the first known rate of the owner's money, that lack one."""
+        """Completed hours with earnings that lack a rate of the owner's money; USD needs none."""
         rows = self.connection.execute(
-            "SELECT DISTINCT a.hour_s FROM accruals a WHERE a.hour_s <= :now - 3600 AND a.hour_s > "
-            "(SELECT min(observed_s) FROM prices WHERE currency = :currency) - 3600 AND NOT EXISTS "
-            "(SELECT 1 FROM hour_values v WHERE v.currency = :currency AND v.hour_s = a.hour_s) ORDER BY 1",
+            "SELECT DISTINCT a.hour_s FROM accruals a WHERE :currency <> 'USD' AND a.hour_s <= :now - 3600 "
+            "AND NOT EXISTS (SELECT 1 FROM hour_values v WHERE v.currency = :currency AND v.hour_s = a.hour_s) "
+            "ORDER BY 1",
             {"now": self.now_s, "currency": currency},
         )
         return [row[0] for row in rows]
@@ -178,18 +181,19 @@ class AsOf:
         )
         return {row[0]: Price(row[0], Decimal(row[1]), row[2], row[3]) for row in rows}
 
+    def price_of(self, hour: EarnedHour) -> Price | None:
+        """The price that values an hour: its own, of the running hour the latest; None if unknown."""
+        if hour.price is not None:
+            return hour.price
+        runs = hour.hour_s + HOUR_S > self.now_s
+        return unit_price(hour.currency, self.price_at(hour.currency, self.now_s) if runs else None, self.now_s)
+
     def usd(self, hour: EarnedHour) -> Decimal | None:
-        """What was earned in an hour in USD, at its own price, the running hour at the latest; None if unknown.
+        """What was earned in an hour in USD, at :meth:`price_of` it; None if unknown.
 
         An amount of 0 needs no price, unless it is no money.
         """
-        price = hour.price
-        if price is None:
-            runs = hour.hour_s + HOUR_S > self.now_s
-            price = unit_price(hour.currency, self.price_at(hour.currency, self.now_s) if runs else None, self.now_s)
-        if price is None:
-            return None if hour.amount or hour.currency in NO_MONEY else Decimal(0)
-        return DECIMALS.multiply(hour.amount, price.usd_per_unit)
+        return usd_at(self.price_of(hour), hour)
 
     def backoffs(self) -> dict[str, Backoff]:
         """Sources and nodes that were to be left alone, for now or until before."""
@@ -271,25 +275,26 @@ class AsOf:
                 },
             )
 
-    def standings(self, node: str) -> dict[tuple[str, str], Decimal]:
-        """(standing, currency) -> amount as last told by the node."""
+    def standings(self, nodes: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+        """(standing, currency) -> amount as last told by any of the nodes, which are read for one income."""
         rows = self.connection.execute(
-            "SELECT standing, currency, amount, max(observed_s) FROM standings WHERE node = ? AND learned_s <= ? "
-            "GROUP BY standing, currency",
-            (node, self.now_s),
+            "SELECT standing, currency, amount, max(observed_s) FROM standings "  # noqa: S608 - only question marks
+            f"WHERE node IN ({', '.join('?' * len(nodes))}) AND learned_s <= ? GROUP BY standing, currency",
+            (*nodes, self.now_s),
         )
         return {(row[0], row[1]): Decimal(row[2]) for row in rows}
 
-    def counter_readings(self, node: str, period: str) -> dict[str, list[Decimal]]:
-        """External id -> what a node's counter of a period stood at, the earliest reading first."""
+    def counter_readings(self, node: str, period: str) -> dict[str, list[tuple[int, Decimal]]]:
+        """External id -> (observed, what a node's counter of a period stood at), the earliest reading first."""
         rows = self.connection.execute(
-            "SELECT external_id, amount FROM earnings_samples WHERE source = (SELECT source FROM nodes WHERE name = ?) "
-            "AND kind = 'counter' AND period = ? AND learned_s <= ? ORDER BY external_id, observed_s",
+            "SELECT external_id, observed_s, amount FROM earnings_samples "
+            "WHERE source = (SELECT source FROM nodes WHERE name = ?) AND kind = 'counter' AND period = ? "
+            "AND learned_s <= ? ORDER BY external_id, observed_s",
             (node, period, self.now_s),
         )
-        readings: dict[str, list[Decimal]] = {}
-        for external_id, amount in rows:
-            readings.setdefault(external_id, []).append(Decimal(amount))
+        readings: dict[str, list[tuple[int, Decimal]]] = {}
+        for external_id, observed_s, amount in rows:
+            readings.setdefault(external_id, []).append((observed_s, Decimal(amount)))
         return readings
 
     def hosts(self) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
@@ -357,6 +362,13 @@ class AsOf:
         """Did a run validate this very configuration file in full?"""
         row = self.connection.execute("SELECT 1 FROM runs WHERE config_sha256 = ? LIMIT 1", (config_sha256,))
         return row.fetchone() is not None
+
+
+def usd_at(price: Price | None, hour: EarnedHour) -> Decimal | None:
+    """What was earned in an hour at a price; an amount of 0 needs none, unless it is no money."""
+    if price is None:
+        return None if hour.amount or hour.currency in NO_MONEY else Decimal(0)
+    return DECIMALS.multiply(hour.amount, price.usd_per_unit)
 
 
 def _sum(amounts: str) -> Decimal:

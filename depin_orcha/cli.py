@@ -77,8 +77,9 @@ def collect(shared: Shared) -> Output:
     from .cycle import single
     from .render import tables
 
-    result = single(job_of(shared), "collect", read_all)
-    return output_of(result, tables.collect)
+    job = job_of(shared)
+    result = single(job, "collect", read_all)
+    return output_of(result, lambda console, data: tables.collect(console, data, job.now_s))
 
 
 @verb(app, "forecast", at=True, locking=True, codes=CYCLE_CODES, example="depin-orcha forecast --horizon 48")

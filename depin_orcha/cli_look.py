@@ -67,7 +67,7 @@ def history(
     from .ledger import history as rows_of
     from .look import look
     from .reconcile import reconcile as compare
-    from .render import money, tables
+    from .render import money
 
     only = frozenset(shared.node)
     data: dict[str, Any] = {"rows": look(shared, lambda known: rows_of(known, by, group, only), [])}
@@ -78,7 +78,7 @@ def history(
         if reconcile:
             money.reconciliation(console, data)
         else:
-            tables.history(console, data["rows"], by)
+            money.history(console, data["rows"], by)
 
     return Output(data, show=show)
 

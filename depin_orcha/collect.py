@@ -160,7 +160,10 @@ def _read(
 def _store_failure(job: Job, store: Store, name: str, options: NodeOptions, read: _Unread) -> None:
     why = read.failure
     with store.transaction():
-        store.add_health(name, job.now_s, job.now_s, HealthStatus.UNKNOWN, why.message, failure_kind=why.kind)
+        details = {"hint": why.hint} if why.hint else {}
+        store.add_health(
+            name, job.now_s, job.now_s, HealthStatus.UNKNOWN, why.message, failure_kind=why.kind, details=details
+        )
         if read.backoff is not None:
             store.set_backoff(_subject(name, options), read.backoff)
 

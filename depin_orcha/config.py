@@ -48,6 +48,9 @@ class Prices(Section):
     api_key: Annotated[SecretStr | None, Field(json_schema_extra={"secret": True})] = None
     fallback_url: BaseUrl = "https://coins.llama.fi"
     """A source with DefiLlama's interface, asked where the first has no price."""
+    rates_url: BaseUrl = "https://www.ecb.europa.eu/stats/eurofxref"
+    """Daily reference rates like those of the European Central Bank, asked where the first source has no rate of the
+    owner's currency, and for past hours."""
     max_age_s: Annotated[int, Field(gt=0)] = 7200
     """A price older than this is stale: shown, but no decision rests on it."""
     ids: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it

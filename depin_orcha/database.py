@@ -141,6 +141,19 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer depin-orcha (schema {version}, this one knows {schema.VERSION})",
             "update depin-orcha, or restore an older backup",
         )
+    if version == schema.VERSION and _fingerprint(connection) != schema.FINGERPRINT:
+        raise DataError(
+            f"{path} was made by an unreleased version of depin-orcha, whose tables were others",
+            "use that version to export what it holds, and name a new file with --db",
+        )
+
+
+def _fingerprint(connection: sqlite3.Connection) -> str | None:
+    """Of the schema that a database was made with."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return None
+    row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    return row[0] if row else None
 
 
 def _backup_before_migration(connection: sqlite3.Connection, path: Path) -> None:

@@ -7,77 +7,80 @@ import errno
 import json
 import os
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
+from . import settled
 from .asof import AsOf
 from .errors import NotPermitted
-from .ledger import SPAN_COLUMN
+from .ledger import BY_DEFINITION, PRICE_COLUMNS, SPAN_COLUMN
 from .local import LocalMoney
-from .settled import payouts
+from .settled import Receipt
 from .timefmt import rfc3339
-from .types import DECIMALS, Payout, decimal_text
+from .types import DECIMALS, Price, decimal_text
 from .values import unit_price
 
 Format = Literal["csv", "json", "jsonl"]
 RECEIPT_COLUMNS = (
-    "received_at", "node", "protocol", "period", "amount", "currency", "usd", "local_currency", "value_local",
+    "received_at", "time_basis", "node", "protocol", "period", "amount", "currency",
+    "usd", "usd_per_unit", "price_source", "price_observed_at", "local_currency", "value_local",
     "transaction", "fee", "external_id",
 )  # fmt: skip
 
 
 def history_columns(span: str) -> tuple[str, ...]:
     """Columns of the rows of ``history`` for a span (hour, day or month)."""
-    own = ("local_currency", "value_local")
-    return (SPAN_COLUMN[span], "node", "protocol", "host", "currency", "amount", "usd", *own, "quality")
+    usd = ("usd", *PRICE_COLUMNS, "unpriced_amount")
+    own = ("local_currency", "value_local", "usd_without_rate")
+    return (SPAN_COLUMN[span], "node", "protocol", "host", "currency", "amount", *usd, *own, "quality")
 
 
 def receipts(known: AsOf, only: frozenset[str]) -> list[dict[str, Any]]:
     """A row for each payout, the earliest first, with what it was worth then in USD and in the owner's currency.
 
-    ``received_at`` is None where the network tells no time; a value is None where no price of that time is known. The
-    fee is in the currency of the amount.
+    ``time_basis`` says how ``received_at`` is known: told by the ``network``, ``first_seen`` in a reading, or, where it
+    was older than the first reading, no earlier than ``month_end``. A value is None where no price of that time is
+    known. The fee is in the currency of the amount.
     """
     local_currency = LocalMoney(known).currency
-    protocols = {node.name: node.protocol for node in known.nodes()}
     return [
         {
-            "received_at": None if payout.received_s is None else rfc3339(payout.received_s),
-            "node": node,
-            "protocol": protocols[node],
-            "period": payout.period or None,
-            "amount": decimal_text(payout.amount),
-            "currency": payout.currency,
-            "usd": _value(known, payout, "USD"),
+            "received_at": rfc3339(one.at_s),
+            "time_basis": str(one.time_basis),
+            "node": one.node.name,
+            "protocol": one.node.protocol,
+            "period": one.payout.period or None,
+            "amount": decimal_text(one.payout.amount),
+            "currency": one.payout.currency,
+            "usd": None if one.usd is None else float(one.usd),
+            **_priced(one.price),
             "local_currency": local_currency,
-            "value_local": _value(known, payout, local_currency),
-            "transaction": payout.transaction,
-            "fee": None if payout.fee is None else decimal_text(payout.fee),
-            "external_id": payout.external_id,
+            "value_local": _value(known, one, local_currency),
+            "transaction": one.payout.transaction,
+            "fee": None if one.payout.fee is None else decimal_text(one.payout.fee),
+            "external_id": one.payout.external_id,
         }
-        for node, payout in payouts(known)
-        if not only or node in only
+        for one in settled.receipts(known)
+        if not only or one.node.name in only
     ]
 
 
-def _value(known: AsOf, payout: Payout, currency: str) -> float | None:
+def _priced(price: Price | None) -> dict[str, Any]:
+    """The price of a payout, whose it is, and when it was seen; some are prices by definition."""
+    return {
+        "usd_per_unit": None if price is None else float(price.usd_per_unit),
+        "price_source": None if price is None else price.source,
+        "price_observed_at": None if price is None or price.source in BY_DEFINITION else rfc3339(price.observed_s),
+    }
+
+
+def _value(known: AsOf, receipt: Receipt, currency: str) -> float | None:
     """What a payout was worth in a currency when it was received."""
-    if payout.currency == currency:
-        return float(payout.amount)
-    paid, wanted = _usd_then(known, payout, payout.currency), _usd_then(known, payout, currency)
-    if paid is None or not wanted:
-        return None
-    return float(DECIMALS.divide(DECIMALS.multiply(payout.amount, paid), wanted))
-
-
-def _usd_then(known: AsOf, payout: Payout, currency: str) -> Decimal | None:
-    """The price of a currency at the time of a payout; without a time only that of USD."""
-    then_s = payout.received_s
-    price = None if then_s is None else known.price_at(currency, then_s)
-    value = unit_price(currency, price, then_s or 0)
-    return None if value is None else value.usd_per_unit
+    if receipt.payout.currency == currency:
+        return float(receipt.payout.amount)
+    rate = unit_price(currency, known.price_at(currency, receipt.at_s), receipt.at_s)
+    return None if receipt.usd is None or rate is None else float(DECIMALS.divide(receipt.usd, rate.usd_per_unit))
 
 
 def as_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: Format) -> str:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from .accrual import spread
 from .adapters import known_protocols
-from .asof import AsOf, EarnedHour
+from .asof import AsOf, EarnedHour, usd_at
 from .cycle import Job, Result
 from .errors import DataError
 from .local import LocalMoney
 from .prices import TOKEN_IDS
 from .store import Store
 from .timefmt import parse_rfc3339, rfc3339
-from .types import CERTAINTY, DECIMALS, Accrual, Price, Quality, decimal_text
+from .types import CERTAINTY, DECIMALS, HOUR_S, Accrual, Price, Quality, decimal_text
 from .values import TESTNET
 
 _KNOWN = ("USD", "POINTS", *TOKEN_IDS, *TESTNET)
@@ -31,62 +31,109 @@ SPAN_COLUMN = {"hour": "hour_start", "day": "day", "month": "month"}
 """Span of a row -> the column that names it."""
 _SPAN_WIDTH = {"hour": 20, "day": 10, "month": 7}
 """Characters of a time that name the span."""
+PRICE_COLUMNS = (
+    "usd_per_unit", "usd_per_unit_min", "usd_per_unit_max", "price_source", "price_observed_at", "price_age_s",
+)  # fmt: skip
+BY_DEFINITION = ("unit", "testnet")
+"""Sources of prices that are no observation."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What the hours of one line add up to, the prices that valued them, and how old the oldest was then."""
+
+    quality: Quality
+    amount: Decimal = Decimal(0)
+    usd: Decimal | None = None
+    unpriced: Decimal | None = None
+    own: Decimal | None = None
+    without_rate: Decimal = Decimal(0)
+    prices: dict[tuple[int, str], Price] = field(default_factory=dict[tuple[int, str], Price])
+    age_s: int | None = None
+
+    def add(self, hour: EarnedHour, known: AsOf, local: LocalMoney) -> None:
+        self.amount = DECIMALS.add(self.amount, hour.amount)
+        self.quality = max(self.quality, hour.quality, key=CERTAINTY.index)
+        price = known.price_of(hour)
+        usd = usd_at(price, hour)
+        if usd is None:
+            self.unpriced = DECIMALS.add(self.unpriced or Decimal(0), hour.amount)
+            return
+        self.usd = DECIMALS.add(self.usd or Decimal(0), usd)
+        if price is not None:
+            self.prices[price.observed_s, price.source] = price
+            if price.source not in BY_DEFINITION:
+                age_s = min(hour.hour_s + HOUR_S, known.now_s) - price.observed_s
+                self.age_s = max(age_s, self.age_s or 0)
+        own = local.amount(usd, hour.hour_s)
+        if own is not None:
+            self.own = DECIMALS.add(self.own or Decimal(0), own)
+        else:
+            self.without_rate = DECIMALS.add(self.without_rate, usd)
+
+    def told(self, local_currency: str) -> dict[str, Any]:
+        """The columns of the line."""
+        if self.unpriced is not None and not self.usd:
+            self.usd = self.own = None  # a zero would pass for nothing earned
+        return {
+            "amount": decimal_text(self.amount),
+            "usd": _number(self.usd),
+            "local_currency": local_currency,
+            "value_local": _number(self.own),
+            "quality": str(self.quality),
+            **self._priced(),
+            "unpriced_amount": decimal_text(self.unpriced or Decimal(0)),
+            "usd_without_rate": float(self.without_rate),
+        }
+
+    def _priced(self) -> dict[str, Any]:
+        """The one price, or the mean of several with their range; ``PRICE_COLUMNS``."""
+        if self.usd is None or not self.prices:
+            return dict.fromkeys(PRICE_COLUMNS)
+        units = [price.usd_per_unit for price in self.prices.values()]
+        low, high = min(units), max(units)
+        amount = DECIMALS.subtract(self.amount, self.unpriced or Decimal(0))
+        mean = DECIMALS.divide(self.usd, amount) if amount else None
+        is_one = len(units) == 1 and self.age_s is not None
+        found = (
+            *map(_number, (low if low == high else mean, low, high)),
+            ", ".join(sorted({source for _, source in self.prices})),
+            rfc3339(next(iter(self.prices))[0]) if is_one else None,
+            self.age_s,
+        )
+        return dict(zip(PRICE_COLUMNS, found, strict=True))
 
 
 def history(known: AsOf, by: str, group: str, only: frozenset[str]) -> list[dict[str, Any]]:
     """Rows of what was earned per span and group, oldest first; amounts stay in their currency.
 
-    ``quality`` is the least certain of a row; ``usd`` leaves out earnings without a price, None where that is all.
-    ``value_local`` is the same in the owner's money, None also when one of these hours has no rate.
+    ``quality`` is the least certain of a row; ``usd`` leaves out the ``unpriced_amount``, None where that is all.
+    ``value_local`` is the same in the owner's money, without the ``usd_without_rate`` of hours that have no rate.
     """
     local = LocalMoney(known)
     key_name, width = SPAN_COLUMN[by], _SPAN_WIDTH[by]
     nodes = {node.name: node for node in known.nodes()}
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str, str], tuple[dict[str, Any], _Sums]] = {}
     for hour in known.hours():
         if only and hour.node not in only:
             continue
         node = nodes[hour.node]
         span = rfc3339(hour.hour_s)[:width]
         member = {"node": node.name, "protocol": node.protocol, "host": node.host, "currency": ""}[group]
-        row = rows.setdefault(
-            (span, member, hour.currency),
-            {
-                key_name: span,
-                "node": node.name if group == "node" else None,
-                "protocol": node.protocol if group in ("node", "protocol") else None,
-                "currency": hour.currency,
-                "host": node.host if group in ("node", "host") else None,
-                "amount": Decimal(0),
-                "usd": None,
-                "local_currency": local.currency,
-                "value_local": {},
-                "quality": hour.quality,
-                "unpriced": False,
-            },
-        )
-        _add_hour(row, hour, known)
-    finished = [rows[key] for key in sorted(rows)]
-    for row in finished:
-        row["amount"] = decimal_text(row["amount"])
-        if row.pop("unpriced") and not row["usd"]:
-            row |= {"usd": None, "value_local": {}}  # a zero would pass for nothing earned
-        row["usd"] = None if row["usd"] is None else float(row["usd"])
-        own = local.total(row["value_local"])
-        row["value_local"] = None if own is None else float(own)
-        row["quality"] = str(row["quality"])
-    return finished
+        named = {
+            key_name: span,
+            "node": node.name if group == "node" else None,
+            "protocol": node.protocol if group in ("node", "protocol") else None,
+            "currency": hour.currency,
+            "host": node.host if group in ("node", "host") else None,
+        }
+        _, sums = rows.setdefault((span, member, hour.currency), (named, _Sums(hour.quality)))
+        sums.add(hour, known, local)
+    return [named | sums.told(local.currency) for _, (named, sums) in sorted(rows.items())]
 
 
-def _add_hour(row: dict[str, Any], hour: EarnedHour, known: AsOf) -> None:
-    row["amount"] = DECIMALS.add(row["amount"], hour.amount)
-    row["quality"] = max(row["quality"], hour.quality, key=CERTAINTY.index)
-    usd, by_hour = known.usd(hour), row["value_local"]
-    if usd is None:
-        row["unpriced"] = True
-    else:
-        row["usd"] = DECIMALS.add(row["usd"] or Decimal(0), usd)
-        by_hour[hour.hour_s] = DECIMALS.add(by_hour.get(hour.hour_s, Decimal(0)), usd)
+def _number(amount: Decimal | None) -> float | None:
+    return None if amount is None else float(amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +234,12 @@ def _check_header(names: Iterable[str], path: Path) -> None:
 
 
 def _row(record: Mapping[str | None, Any], line: int, now_s: int) -> _Row:
-    if None in record or any(value is None for value in record.values()):
-        raise DataError(f"line {line}: has another number of columns than the header")
+    if None in record:
+        raise DataError(f"line {line}: has more columns than the header")
+    missing = [str(name) for name, value in record.items() if value is None]
+    if missing:
+        columns = "column" if len(missing) == 1 else "columns"
+        raise DataError(f"line {line}, {columns} {', '.join(missing)}: missing, as the row ends before it")
     node, currency = record["node"].strip(), record["currency"].strip()
     if not node or not all(character in "abcdefghijklmnopqrstuvwxyz0123456789_" for character in node):
         raise DataError(f"line {line}, column node: {node!r} is no node name (a-z, 0-9 and _)")

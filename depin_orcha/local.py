@@ -20,14 +20,15 @@ class LocalMoney:
         self.currency = known.meta(LOCAL_CURRENCY) or "USD"
         self._now_s = known.now_s
         self._fixed = known.hour_prices(self.currency, since_s)
-        latest = unit_price(self.currency, known.price_at(self.currency, known.now_s), known.now_s)
-        self._latest = None if latest is None else latest.usd_per_unit
+        self.latest = unit_price(self.currency, known.price_at(self.currency, known.now_s), known.now_s)
 
     def usd_per_unit(self, hour_s: int) -> Decimal | None:
         """The rate of an hour, of the running one the latest; None where none is known."""
         if self.currency == "USD":
             return Decimal(1)
-        return self._latest if hour_s + HOUR_S > self._now_s else self._fixed.get(hour_s)
+        if hour_s + HOUR_S > self._now_s:
+            return None if self.latest is None else self.latest.usd_per_unit
+        return self._fixed.get(hour_s)
 
     def amount(self, usd: Decimal, hour_s: int) -> Decimal | None:
         """What an amount of that hour was in the owner's money; None without a rate."""

@@ -1,8 +1,9 @@
-"""Token prices in USD: the latest and the history, from a source like CoinGecko and a fallback like DefiLlama.
+"""Prices in USD of tokens and of the owner's money: the latest and the history, each from a source and a fallback.
 
 Interfaces: ``coingecko/coingecko-api-oas`` (``/simple/price``, ``/coins/{id}/market_chart/range``) and the DefiLlama
-coins API (``/prices/current``, ``/chart``). A source that says 429 is left alone until it allows more. A price that
-jumps is not believed before the other source, or the next reading, says so too: most often it is that of another token.
+coins API (``/prices/current``, ``/chart``); rates of money also as in :mod:`.rates`. A source that says 429 is left
+alone until it allows more. A price that jumps is not believed before the other source, or the next reading, says so
+too: most often it is that of another token.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from decimal import Context, Decimal, InvalidOperation
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from . import rates
 from .backoff import Backoff, after
 from .config import Prices
 from .errors import AdapterError, FailureKind
 from .net import HttpClient
 from .timefmt import retry_after_s
 from .types import HOUR_S, Price
-from .values import SHOWN_S
+from .values import REFERENCE_MONEY, SHOWN_S
 
 TOKEN_IDS = {
     "STORJ": "storj",
@@ -93,7 +95,7 @@ def latest(
 ) -> Quotes:
     """Current prices of tokens, one batched request a source; what the first cannot price, the second is asked.
 
-    The rate of ``local``, the owner's money, is among them where the first answers; the second knows no such money.
+    The rate of ``local``, the owner's money, is among them: that of the first where it answers, else the daily one.
     """
     quotes = Quotes()
     wanted = {currency: token for currency in sorted(set(currencies)) if (token := token_id(options, currency))}
@@ -109,6 +111,9 @@ def latest(
         # A source may answer 200 with an old price: the next one is asked whether it knows a newer.
         have = {price.currency for price in quotes.prices if now_s - price.observed_s <= options.max_age_s}
         wanted = {currency: token for currency, token in wanted.items() if currency not in have}
+    if local in REFERENCE_MONEY and local not in {price.currency for price in quotes.prices}:
+        daily = _ask(quotes, "ecb", memory.backoffs, now_s, partial(rates.latest, http, options.rates_url, local))
+        quotes.prices += [rate for rate in daily if rate.observed_s <= now_s]
     for currency, jump in quotes.jumps.items():
         told = f"{jump.source} says that {currency} is worth {jump.usd_per_unit:f} USD"
         before = f"{memory.last[currency].usd_per_unit:f} within the hour before"
@@ -126,10 +131,18 @@ def history(
     now_s: int,
     backoffs: Mapping[str, Backoff],
 ) -> Quotes:
-    """Past prices of one token between two instants, hourly where the source has them; empty when none is had."""
+    """Past prices of one token between two instants, hourly where the source has them; empty when none is had.
+
+    Of money, the daily rates that held then.
+    """
     quotes = Quotes()
     token = token_id(options, currency)
     if token is None:
+        if currency in REFERENCE_MONEY:
+            ask_rates = partial(rates.history, http, options.rates_url, currency, window_s, now_s)
+            quotes.prices = [
+                rate for rate in _ask(quotes, "ecb", backoffs, now_s, ask_rates) if rate.observed_s <= now_s
+            ]
         return quotes
     for source, ask in (("coingecko", _coingecko_history), ("defillama", _llama_history)):
         points = _ask(quotes, source, backoffs, now_s, partial(ask, http, options, token, window_s))

@@ -1,7 +1,8 @@
-"""Prices in a collect: asked for beside the nodes, then kept, and the hours that are over valued once and for all."""
+"""Prices in a collect: asked for beside the nodes, then kept, and hours that are over and payouts valued for good."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from decimal import Decimal
 from typing import Any
@@ -9,17 +10,25 @@ from typing import Any
 from . import prices
 from .adapters import paid_in
 from .asof import AsOf
+from .backoff import Backoff
 from .config import with_secrets
 from .cycle import Job
 from .errors import AdapterError, ConfigError, FailureKind
 from .local import LOCAL_CURRENCY
 from .net import HttpClient
+from .settled import receipts, value_receipts
 from .store import Store
 from .timefmt import rfc3339
-from .types import HOUR_S, Failure, Price
-from .values import NO_MONEY, OWNERS_WORD, unit_price
+from .types import DAY_S, HOUR_S, Failure, Price
+from .values import NO_MONEY, OWNERS_WORD, REFERENCE_MONEY, SHOWN_S, unit_price
 
 _DEADLINE_S = 20
+_LONGEST_WINDOW_S = 89 * DAY_S
+"""Of 90 days and more the sources tell but one price a day."""
+_MOST_WINDOWS = 4
+"""Questions a token and collect; what is older is asked for by the next one."""
+_OLD_AGAIN_S = 6 * HOUR_S
+"""Until prices of more than a day ago that nobody knew are asked for again."""
 _MANUAL, _POINTS = OWNERS_WORD
 _HINT = (
     "earnings are kept in their token; a token that is not known to the sources needs its id in ids of [prices], or "
@@ -41,7 +50,7 @@ class Pricing:
         self._quotes = pool.submit(self._latest, prices.Memory(last, known.price_jumps(), known.backoffs()))
 
     def store(self, store: Store, warnings: list[str]) -> list[Failure]:
-        """Keep the prices, value the completed hours, and say which tokens have no usable price from anyone."""
+        """Keep the prices, value completed hours and payouts, and say which tokens have no usable price from anyone."""
         quotes, now_s = self._quotes.result(), self._job.now_s
         known = AsOf(store.connection, now_s)
         with store.transaction():
@@ -49,7 +58,7 @@ class Pricing:
             _keep(store, quotes, now_s)
             told = {price.currency for price in quotes.prices if self._is_usable(price)}
             store.add_prices(self._needed(known, told), now_s)
-        self._value_hours(store, known)
+        self._value(store, known)
         warnings += quotes.warnings
         if unit_price(self._local, known.price_at(self._local, now_s), now_s) is None:
             warnings.append(f"no rate of {self._local} is known: amounts are told in USD alone")
@@ -103,29 +112,60 @@ class Pricing:
             if price is None or price.source in OWNERS_WORD or not self._is_usable(price)
         ]
 
-    def _value_hours(self, store: Store, known: AsOf) -> None:
-        """Fix the price of completed hours once: the last one at or before the hour's end, from the history if need be.
+    def _value(self, store: Store, known: AsOf) -> None:
+        """Fix the price of completed hours and of payouts once: the last one at or before the hour's end or the payout.
 
-        Where no source knows the token, hours before the first price are worth what the owner says.
+        It is of the history if need be. Where no source knows the token, what is older than its first price is worth
+        what the owner says. Hours and payouts get a rate of the owner's money in the same way.
         """
-        open_hours = known.unvalued_hours()
-        missing: dict[str, list[int]] = {}
-        for currency, hour_s in open_hours:
-            price = _price_of(known, currency, hour_s)
-            if price is None or hour_s + HOUR_S - price.observed_s > self._options.max_age_s:
-                missing.setdefault(currency, []).append(hour_s)
-        known_to_sources = {currency for currency in missing if prices.token_id(self._options, currency)}
-        for currency in sorted(known_to_sources):
-            self._fetch_history(store, known, currency, missing[currency])
-        by_owner = {currency: price for currency, price in self._by_owner.items() if currency not in known_to_sources}
-        found = [(one, hour_s, _price_of(known, one, hour_s) or by_owner.get(one)) for one, hour_s in open_hours]
-        local = self._local
-        found += [(local, hour_s, _price_of(known, local, hour_s)) for hour_s in known.hours_without_rate(local)]
+        hours, received = known.unvalued_hours(), receipts(known)
+        paid = [one for one in received if one.price is None]
+        local, without_rate = self._local, known.hours_without_rate(self._local)
+        instants = {(currency, hour_s + HOUR_S) for currency, hour_s in hours}
+        instants |= {(one.payout.currency, one.at_s) for one in paid}
+        if local != "USD":
+            instants |= {(local, hour_s + HOUR_S) for hour_s in without_rate} | {(local, one.at_s) for one in received}
+        self._ask_history(store, known, instants)
+
+        def price(currency: str, at_s: int) -> Price | None:
+            is_known = prices.token_id(self._options, currency) is not None
+            return _price_at(known, currency, at_s) or (None if is_known else self._by_owner.get(currency))
+
+        found = [(one, hour_s, price(one, hour_s + HOUR_S)) for one, hour_s in hours]
+        found += [(local, hour_s, _price_at(known, local, hour_s + HOUR_S)) for hour_s in without_rate]
+        valued = [(one, price(one.payout.currency, one.at_s)) for one in paid]
         with store.transaction():
             store.value_hours([(one, hour_s, price) for one, hour_s, price in found if price], self._job.now_s)
+            value_receipts(store.connection, [(one, price) for one, price in valued if price], self._job.now_s)
 
-    def _fetch_history(self, store: Store, known: AsOf, currency: str, hours: list[int]) -> None:
-        window = (min(hours) - prices.HISTORY_LOOKBACK_S, max(hours) + HOUR_S)
+    def _ask_history(self, store: Store, known: AsOf, instants: Iterable[tuple[str, int]]) -> None:
+        """Keep past prices for what lacks one; what is old and has none even so is asked for again in some hours."""
+        now_s, old_s = self._job.now_s, self._job.now_s - DAY_S
+        waiting = {subject for subject, backoff in known.backoffs().items() if backoff.holds(now_s)}
+        missing = {
+            (currency, at_s)
+            for currency, at_s in instants
+            if (at_s > old_s or _history_of(currency) not in waiting) and self._lacks(known, currency, at_s)
+        }
+        for currency in sorted({currency for currency, _ in missing}):
+            moments = [at_s for one, at_s in missing if one == currency]
+            # Rates of money come in one file, however old.
+            is_money = currency in REFERENCE_MONEY
+            for window in [(min(moments), max(moments))] if is_money else _windows(moments):
+                self._fetch_history(store, known, currency, window)
+        lacking = {one for one, at_s in missing if at_s <= old_s and _price_at(known, one, at_s) is None}
+        with store.transaction():
+            for currency in lacking:
+                store.set_backoff(_history_of(currency), Backoff(now_s, now_s + _OLD_AGAIN_S))
+
+    def _lacks(self, known: AsOf, currency: str, at_s: int) -> bool:
+        """Has a token that the sources know, or money, no price that is usable at an instant?"""
+        price = _price_at(known, currency, at_s)
+        is_money = currency in REFERENCE_MONEY
+        is_old = price is None or at_s - price.observed_s > (SHOWN_S if is_money else self._options.max_age_s)
+        return is_old and (is_money or prices.token_id(self._options, currency) is not None)
+
+    def _fetch_history(self, store: Store, known: AsOf, currency: str, window: tuple[int, int]) -> None:
         try:
             options, _ = with_secrets(self._options, self._job.config.path)
         except ConfigError:
@@ -134,6 +174,23 @@ class Pricing:
             found = prices.history(http, options, currency, window, self._job.now_s, known.backoffs())
         with store.transaction():
             _keep(store, found, self._job.now_s)
+
+
+def _windows(instants: Iterable[int]) -> list[tuple[int, int]]:
+    """The stretches of time that hold the latest of some instants, the latest first, each with its look-back."""
+    windows: list[tuple[int, int]] = []
+    for at_s in sorted(instants, reverse=True):
+        start_s = at_s - prices.HISTORY_LOOKBACK_S
+        if windows and windows[-1][1] - start_s <= _LONGEST_WINDOW_S:
+            windows[-1] = start_s, windows[-1][1]
+        else:
+            windows.append((start_s, at_s))
+    return windows[:_MOST_WINDOWS]
+
+
+def _history_of(currency: str) -> str:
+    """Under this name the database remembers that there is no past price of a token to be had for now."""
+    return f"{currency} history"
 
 
 def _stated(job: Job) -> dict[str, Price]:
@@ -155,6 +212,5 @@ def _keep(store: Store, quotes: prices.Quotes, now_s: int) -> None:
         store.set_backoff(source, backoff)
 
 
-def _price_of(known: AsOf, currency: str, hour_s: int) -> Price | None:
-    end_s = hour_s + HOUR_S
-    return unit_price(currency, known.price_at(currency, end_s), end_s)
+def _price_at(known: AsOf, currency: str, at_s: int) -> Price | None:
+    return unit_price(currency, known.price_at(currency, at_s), at_s)

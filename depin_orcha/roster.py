@@ -25,8 +25,8 @@ class NodeConfig:
     name: str
     protocol: str
     host: str
-    booked_on: str | None = None
-    """The node on which its income is booked, where several share an account and it is not the first."""
+    source: str
+    """Whose income is read through it, as in :func:`sources_of`."""
 
 
 def configured_nodes(path: Path, text: str | None, known: AsOf | None) -> tuple[list[NodeConfig], int]:
@@ -45,22 +45,19 @@ def configured_nodes(path: Path, text: str | None, known: AsOf | None) -> tuple[
             name: (options["protocol"], options.get("host", "local"), options.get("account"))
             for name, options in raw.get("nodes", {}).items()
         }
-        return _booked(given), raw.get("prices", {}).get("max_age_s", 7200)
+        return _nodes(given), raw.get("prices", {}).get("max_age_s", 7200)
     if text is None and not overridden:
         return [], 7200
     from .config import load
 
     config = load(path, text)
     given = {name: (options.protocol, options.host, options.account) for name, options in config.nodes.items()}
-    return _booked(given), config.settings.prices.max_age_s
+    return _nodes(given), config.settings.prices.max_age_s
 
 
-def _booked(given: Mapping[str, tuple[str, str, str | None]]) -> list[NodeConfig]:
-    first = first_of_account({name: (protocol, account) for name, (protocol, _, account) in given.items()})
-    return [
-        NodeConfig(name, protocol, host, None if first[name] == name else first[name])
-        for name, (protocol, host, _) in given.items()
-    ]
+def _nodes(given: Mapping[str, tuple[str, str, str | None]]) -> list[NodeConfig]:
+    sources = sources_of({name: (protocol, account) for name, (protocol, _, account) in given.items()})
+    return [NodeConfig(name, protocol, host, sources[name]) for name, (protocol, host, _) in given.items()]
 
 
 def first_of_account(given: Mapping[str, tuple[str, str | None]]) -> dict[str, str]:

@@ -6,6 +6,7 @@ installed, for features that the schema does not use, so both are masked while i
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import sys
 from typing import Any
@@ -87,6 +88,10 @@ CREATE TABLE payouts (
   node TEXT NOT NULL REFERENCES nodes (name), external_id TEXT NOT NULL, currency TEXT NOT NULL,
   learned_s INTEGER NOT NULL, received_s INTEGER, amount TEXT NOT NULL, transaction_ref TEXT, fee TEXT,
   period TEXT NOT NULL, PRIMARY KEY (node, external_id, currency, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE payout_values (
+  node TEXT NOT NULL, external_id TEXT NOT NULL, currency TEXT NOT NULL, price_usd TEXT NOT NULL,
+  price_source TEXT NOT NULL, price_observed_s INTEGER NOT NULL, learned_s INTEGER NOT NULL,
+  PRIMARY KEY (node, external_id, currency)) STRICT, WITHOUT ROWID;
 CREATE TABLE statements (
   node TEXT NOT NULL REFERENCES nodes (name), period TEXT NOT NULL, external_id TEXT NOT NULL,
   currency TEXT NOT NULL, learned_s INTEGER NOT NULL, earned TEXT NOT NULL, held TEXT NOT NULL,
@@ -128,13 +133,17 @@ CREATE VIEW node_latest AS
     AND h.observed_s = (SELECT max(observed_s) FROM health_samples WHERE node = n.name);
 CREATE VIEW earnings_daily_usd AS
   SELECT a.node, date(a.hour_s, 'unixepoch') AS day, a.currency, decimal_sum(a.amount) AS amount,
-    decimal_sum(CASE WHEN a.currency = 'USD' THEN a.amount ELSE decimal_mul(a.amount, v.price_usd) END) AS usd
+    coalesce(decimal_sum(CASE WHEN a.currency = 'USD' THEN a.amount ELSE decimal_mul(a.amount, v.price_usd) END),
+      CASE WHEN a.currency <> 'POINTS' AND max(a.amount <> '0') = 0 THEN '0' END) AS usd
   FROM accruals a LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s
   GROUP BY a.node, day, a.currency;
 CREATE VIEW plan_latest AS
   SELECT id AS plan_id, datetime(made_s, 'unixepoch') AS made_at, datetime(expires_s, 'unixepoch') AS expires_at,
     decision, status, reason FROM plans ORDER BY made_s DESC, rowid DESC LIMIT 1;
 """
+
+FINGERPRINT = hashlib.sha256(_M001.encode()).hexdigest()
+"""In ``meta`` of every database under ``schema``: before its release a step may change without a number of its own."""
 
 
 def apply_pending(connection: sqlite3.Connection) -> None:
@@ -145,6 +154,7 @@ def apply_pending(connection: sqlite3.Connection) -> None:
     @migrations()
     def m001_first_schema(database: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         _statements(database.conn, _M001)
+        database.conn.execute("INSERT INTO meta VALUES ('schema', ?)", (FINGERPRINT,))
         database.conn.execute("PRAGMA user_version = 1")
 
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
-from .asof import AsOf
-from .timefmt import rfc3339
-from .types import MonthOutlook, OutlookSource, Payout, Snapshot, Statement, decimal_text
+from .accrual import period_window
+from .asof import AsOf, Node
+from .types import DECIMALS, MonthOutlook, OutlookSource, Payout, Price, Snapshot, Statement, decimal_text
+from .values import unit_price
 
 _FACTS = {
     "payouts": (("external_id", "currency"), ("received_s", "amount", "transaction_ref", "fee", "period")),
@@ -21,6 +24,34 @@ _FACTS = {
     "month_outlooks": (("period", "day", "currency", "source"), ("mean", "lo80", "hi80")),
 }
 """Table -> what names one of its facts, and what the fact says."""
+
+
+class TimeBasis(StrEnum):
+    """How the time of a payout is known.
+
+    ``NETWORK``: told. ``FIRST_SEEN``: by the first reading that showed it. ``MONTH_END``: it was there before the node
+    was first read, and cannot be older than the end of the month that it pays.
+    """
+
+    NETWORK = "network"
+    FIRST_SEEN = "first_seen"
+    MONTH_END = "month_end"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A payout and its time; ``price`` is the one fixed for that time, None while it has none."""
+
+    node: Node
+    payout: Payout
+    at_s: int
+    time_basis: TimeBasis
+    price: Price | None
+
+    @property
+    def usd(self) -> Decimal | None:
+        """What it was worth when it was received; None without a price of that time."""
+        return None if self.price is None else DECIMALS.multiply(self.payout.amount, self.price.usd_per_unit)
 
 
 def add_settled(connection: sqlite3.Connection, snapshot: Snapshot, learned_s: int) -> None:
@@ -36,11 +67,12 @@ def add_settled(connection: sqlite3.Connection, snapshot: Snapshot, learned_s: i
         named = (payout.external_id, payout.currency)
         amount, fee = decimal_text(payout.amount), _text(payout.fee)
         said = (payout.received_s, amount, payout.transaction, fee, payout.period)
-        _add(connection, "payouts", snapshot.node, named, said, learned_s)
+        _add(connection, "payouts", _first_told_by(connection, "payouts", snapshot.node, named), named, said, learned_s)
     for one in snapshot.statements:
         named = (one.period, one.external_id, one.currency)
         said = tuple(decimal_text(amount) for amount in (one.earned, one.held, one.returned, one.payable, one.paid))
-        _add(connection, "statements", snapshot.node, named, said, learned_s)
+        node = _first_told_by(connection, "statements", snapshot.node, named)
+        _add(connection, "statements", node, named, said, learned_s)
     add_outlooks(connection, snapshot.node, snapshot.outlooks, learned_s)
 
 
@@ -59,13 +91,38 @@ def add_outlooks(connection: sqlite3.Connection, node: str, outlooks: Iterable[M
             )
 
 
-def payouts(known: AsOf) -> list[tuple[str, Payout]]:
-    """(node, payout) of every payout, the earliest first; those without a time by the month they are for."""
-    rows = [
-        (node, Payout(external_id, Decimal(amount), currency, received_s, transaction, _decimal(fee), period))
-        for node, external_id, currency, received_s, amount, transaction, fee, period in _latest(known, "payouts")
-    ]
-    return sorted(rows, key=lambda row: (_month(row[1]), row[1].received_s or 0, row[0], row[1].external_id))
+def receipts(known: AsOf) -> list[Receipt]:
+    """Every payout as last told, the earliest first."""
+    nodes = {node.name: node for node in known.nodes()}
+    same = "node = p.node AND external_id = p.external_id AND currency = p.currency"
+    rows = known.connection.execute(
+        f"SELECT p.*, (SELECT min(learned_s) FROM payouts WHERE {same}), v.price_usd, v.price_source, "  # noqa: S608
+        "v.price_observed_s FROM payouts p LEFT JOIN payout_values v ON v.node = p.node AND "
+        "v.external_id = p.external_id AND v.currency = p.currency AND v.learned_s <= :now "
+        f"WHERE p.learned_s = (SELECT max(learned_s) FROM payouts WHERE {same} AND learned_s <= :now)",
+        {"now": known.now_s},
+    )
+    found: list[Receipt] = []
+    for node, external_id, currency, _, received_s, amount, transaction, fee, period, first_s, *priced in rows:
+        payout = Payout(external_id, Decimal(amount), currency, received_s, transaction, _decimal(fee), period)
+        at_s, basis = _time(payout, nodes[node], first_s)
+        price = None if priced[0] is None else Price(currency, Decimal(priced[0]), priced[1], priced[2])
+        found.append(Receipt(nodes[node], payout, at_s, basis, price or unit_price(currency, None, at_s)))
+    return sorted(found, key=lambda one: (one.at_s, one.node.name, one.payout.external_id))
+
+
+def value_receipts(connection: sqlite3.Connection, valued: Iterable[tuple[Receipt, Price]], learned_s: int) -> None:
+    """Fix the price of each payout once; one that is there already stays."""
+    connection.executemany(
+        "INSERT INTO payout_values VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [
+            (
+                *(one.node.name, one.payout.external_id, one.payout.currency),
+                *(decimal_text(price.usd_per_unit), price.source, price.observed_s, learned_s),
+            )
+            for one, price in valued
+        ],
+    )
 
 
 def statements(known: AsOf) -> list[tuple[str, Statement]]:
@@ -104,6 +161,17 @@ def _add(
         )
 
 
+def _first_told_by(connection: sqlite3.Connection, table: str, node: str, named: tuple[Any, ...]) -> str:
+    """The node that first told a fact: nodes of one account tell the same ones, whichever of them is asked."""
+    condition = " AND ".join(f"{name} = ?" for name in _FACTS[table][0])
+    row = connection.execute(
+        f"SELECT node FROM {table} WHERE {condition} AND node IN "  # noqa: S608 - only names of tables and columns
+        "(SELECT name FROM nodes WHERE source = (SELECT source FROM nodes WHERE name = ?)) ORDER BY learned_s LIMIT 1",
+        (*named, node),
+    ).fetchone()
+    return row[0] if row else node
+
+
 def _known(
     connection: sqlite3.Connection, table: str, node: str, named: tuple[Any, ...], now_s: int
 ) -> tuple[Any, ...] | None:
@@ -129,8 +197,13 @@ def _latest(known: AsOf, table: str) -> list[tuple[Any, ...]]:
     return [tuple(row[:-1]) for row in rows]
 
 
-def _month(payout: Payout) -> str:
-    return payout.period if payout.received_s is None else rfc3339(payout.received_s)[:7]
+def _time(payout: Payout, node: Node, first_seen_s: int) -> tuple[int, TimeBasis]:
+    if payout.received_s is not None:
+        return payout.received_s, TimeBasis.NETWORK
+    month = period_window(payout.period)
+    if month is not None and node.first_seen_s >= month[1]:
+        return month[1], TimeBasis.MONTH_END
+    return first_seen_s, TimeBasis.FIRST_SEEN
 
 
 def _text(amount: Decimal | None) -> str | None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from . import net_income
+from . import net_income, standings
 from .asof import AsOf, EarnedHour, Node
 from .errors import FailureKind
 from .local import LocalMoney
 from .net_income import HostIncome
 from .roster import NodeConfig
 from .scoring import ROLLING_DAYS, Rolling, rolling
+from .settled import Receipt, receipts
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, decimal_text
 from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
@@ -21,7 +22,7 @@ from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 DAYS_SHOWN = 30
 _POOR_COVERAGE = 0.7
 """Below this, an 80 % band is not what it says."""
-_STANDINGS = ("held", "payable", "at_risk", "paid", "wallet")
+_LOCAL = ("today_local", "last_24h_local", "last_30d_local")
 
 
 @dataclass(slots=True)
@@ -52,13 +53,37 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     stored = {node.name: node for node in known.nodes()}
     everyone = list(configured)
     names = {node.name for node in everyone}
-    everyone += [NodeConfig(one.name, one.protocol, one.host) for one in stored.values() if one.name not in names]
+    everyone += [
+        NodeConfig(one.name, one.protocol, one.host, one.source) for one in stored.values() if one.name not in names
+    ]
+    first: dict[str, str] = {}
+    booked_on = {node.name: first.setdefault(node.source, node.name) for node in everyone}
     order = [node for node in everyone if not only or node.name in only]
     hours: dict[str, list[EarnedHour]] = {}
     for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
-        hours.setdefault(hour.node, []).append(hour)
+        hours.setdefault(booked_on[hour.node], []).append(hour)
+    members: dict[str, list[str]] = {}
+    for name, shown_on in booked_on.items():
+        members.setdefault(shown_on, []).append(name)
+    received: dict[str, list[Receipt]] = {}
+    for one in receipts(known):
+        received.setdefault(booked_on[one.node.name], []).append(one)
     paused = {pause.node for pause in known.pauses()}
-    context = _Context(known, max_age_s, paused, known.forecasts(), rolling(known), _simulated(known), names, {})
+    local = LocalMoney(known, known.now_s - DAYS_SHOWN * DAY_S)
+    context = _Context(
+        known,
+        local,
+        max_age_s,
+        paused,
+        known.forecasts(),
+        rolling(known),
+        _simulated(known),
+        names,
+        booked_on,
+        members,
+        received,
+        {},
+    )
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
     hosts, money = _money(context, order, {node.host for node in everyone if node not in order})
@@ -98,12 +123,19 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
 @dataclass(frozen=True, slots=True)
 class _Context:
     known: AsOf
+    local: LocalMoney
     max_age_s: int
     paused: set[str | None]
     forecasts: Mapping[str, Mapping[str, Any]]
     scores: Mapping[str, Rolling]
     simulated: bool
     configured: set[str]
+    booked_on: Mapping[str, str]
+    """Node -> the one that shows the income of its source: the first in the file."""
+    members: Mapping[str, list[str]]
+    """Such a node -> the nodes of its source, itself among them."""
+    received: Mapping[str, list[Receipt]]
+    """Such a node -> the payouts of these."""
     usd: dict[str, _Usd]
     """Node -> its USD, as soon as it is known."""
 
@@ -114,8 +146,8 @@ def _simulated(known: AsOf) -> bool:
 
 def empty_view(configured: Iterable[NodeConfig]) -> dict[str, Any]:
     """The same for a database that does not exist yet."""
-    nodes = [_blank(node) | {"notes": ["never collected"]} for node in configured]
-    local = dict.fromkeys(("local_currency", "today_local", "last_24h_local", "last_30d_local"))
+    nodes = [_blank(node, configured=True) | {"notes": ["never collected"]} for node in configured]
+    local = dict.fromkeys(("local_currency", "local_rate", *_LOCAL))
     totals = _totals(nodes) | local | net_income.no_totals()
     return {
         "nodes": nodes,
@@ -132,8 +164,7 @@ def _money(
     context: _Context, shown: Iterable[NodeConfig], partly_hidden: set[str]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """``hosts[]``, and of the totals what power leaves and what it is in the owner's money."""
-    now_s = context.known.now_s
-    local = LocalMoney(context.known, now_s - DAYS_SHOWN * DAY_S)
+    local = context.local
     everything = HostIncome()
     incomes: dict[str, HostIncome] = {}
     for node in shown:
@@ -143,16 +174,28 @@ def _money(
             income.add(usd.by_hour, usd.money_unpriced)
             everything.add(usd.by_hour, ())
     hosts, power = net_income.view(context.known, local, incomes)
-    spans = {"today_local": now_s // DAY_S * DAY_S, "last_24h_local": now_s - DAY_S, "last_30d_local": 0}
-    sums = {key: _number(local.total(everything.usd_by_hour, from_s)) for key, from_s in spans.items()}
-    return hosts, {"local_currency": local.currency, **sums, **power}
+    rate = None if local.currency == "USD" else local.latest
+    told = rate and {
+        "usd_per_unit": float(rate.usd_per_unit),
+        "source": rate.source,
+        "observed_at": rfc3339(rate.observed_s),
+    }
+    sums = _in_local(context, everything.usd_by_hour)
+    return hosts, {"local_currency": local.currency, "local_rate": told, **sums, **power}
 
 
-def _blank(node: NodeConfig) -> dict[str, Any]:
+def _in_local(context: _Context, usd_by_hour: Mapping[int, Decimal]) -> dict[str, float | None]:
+    now_s = context.known.now_s
+    spans_s = (now_s // DAY_S * DAY_S, now_s - DAY_S, 0)
+    return {key: _number(context.local.total(usd_by_hour, from_s)) for key, from_s in zip(_LOCAL, spans_s, strict=True)}
+
+
+def _blank(node: NodeConfig, *, configured: bool) -> dict[str, Any]:
     return {
         "node": node.name,
         "host": node.host,
         "protocol": node.protocol,
+        "configured": configured,
         "health": "unknown",
         "failure_kind": None,
         "reason": "never collected",
@@ -161,6 +204,7 @@ def _blank(node: NodeConfig) -> dict[str, Any]:
         "usd_today": None,
         "usd_24h": None,
         "usd_30d": None,
+        **dict.fromkeys(_LOCAL),
         "known_hours_24h": 0,
         "known_hours_30d": 0,
         "held_usd": None,
@@ -177,15 +221,17 @@ def _blank(node: NodeConfig) -> dict[str, Any]:
 
 
 def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[EarnedHour]) -> dict[str, Any]:
-    row = _blank(node)
-    if node.booked_on:
-        reason = f"its income is booked on {node.booked_on}"
+    is_configured = node.name in context.configured or context.simulated
+    row = _blank(node, configured=is_configured)
+    shown_on = context.booked_on[node.name]
+    if shown_on != node.name:
+        reason = f"its income is booked on {shown_on}"
         return row | {"reason": reason, "notes": [reason]}
-    if stored is None:
+    if stored is None and not hours:
         return row | {"notes": ["never collected"]}
     known = context.known
     health, seen = known.health(node.name), known.last_seen(node.name)
-    if node.name not in context.configured and not context.simulated:
+    if not is_configured:
         reason = "it is in the database, but not in the configuration: nothing reads it"
         row |= {"failure_kind": FailureKind.CONFIG, "reason": reason}
     elif health is not None:
@@ -193,21 +239,26 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
     row["last_seen"] = rfc3339(seen.observed_s) if seen else None
     native, usd = _sum_up(context, hours)
     context.usd[node.name] = usd
+    standing_usd, unpriced = standings.in_usd(known, context.members[node.name], context.received.get(node.name, ()))
+    spans = zip(_in_local(context, usd.by_hour).items(), (usd.today, usd.last_24h, usd.last_30d), strict=True)
+    own = {key: None if span_usd is None else amount for (key, amount), span_usd in spans}
     row["earned"] = [_earned(context, currency, sums) for currency, sums in native.items()]
     row |= {
         "usd_today": _number(usd.today),
         "usd_24h": _number(usd.last_24h),
         "usd_30d": _number(usd.last_30d),
+        **own,
         "known_hours_24h": len(usd.hours_24h),
         "known_hours_30d": len(usd.hours_30d),
-        **_standings(context, node.name),
+        **{f"{one}_usd": _number(standing_usd.get(one)) for one in standings.SHOWN},
         "usd_per_hour_forecast": _forecast(context.forecasts.get(node.name)),
         "coverage80": scores.coverage80 if (scores := context.scores.get(node.name)) else None,
     }
     usage = known.usage(node.name)
     row["allocation"] = {str(r): one.allocated for r, one in usage.items() if one.allocated is not None}
     row["usage"] = {str(r): one.used for r, one in usage.items() if one.used is not None}
-    row["notes"] = list(_notes(context, node, row, usd, hours))
+    hint = health.details.get("hint") if is_configured and health is not None and health.failure_kind else None
+    row["notes"] = [*([hint] if hint else []), *_notes(context, node, row, usd, hours), *unpriced]
     return row
 
 
@@ -271,18 +322,6 @@ def _earned(context: _Context, currency: str, sums: _Sums) -> dict[str, Any]:
     }
 
 
-def _standings(context: _Context, node: str) -> dict[str, float | None]:
-    """``held_usd`` and so on, at the prices of now; None where nothing is told, or none of it has a price."""
-    now_s = context.known.now_s
-    totals: dict[str, Decimal] = {}
-    for (standing, currency), amount in context.known.standings(node).items():
-        price = unit_price(currency, context.known.price_at(currency, now_s), now_s)
-        if price is not None:
-            value = DECIMALS.multiply(amount, price.usd_per_unit)
-            totals[standing] = DECIMALS.add(totals.get(standing, Decimal(0)), value)
-    return {f"{standing}_usd": _number(totals.get(standing)) for standing in _STANDINGS}
-
-
 def _forecast(forecast: Mapping[str, Any] | None) -> float | None:
     if forecast is None or forecast["unit"] != "usd_per_hour" or forecast["total"]["mean"] is None:
         return None
@@ -313,7 +352,7 @@ def _notes(
 
 def _totals(nodes: list[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Any] = {}
-    for key in ("usd_today", "usd_24h", "usd_30d", *(f"{one}_usd" for one in _STANDINGS), "usd_per_hour_forecast"):
+    for key in ("usd_today", "usd_24h", "usd_30d", *(f"{one}_usd" for one in standings.SHOWN), "usd_per_hour_forecast"):
         values = [node[key] for node in nodes if node[key] is not None]
         totals[key] = sum(values) if values else None
     return totals

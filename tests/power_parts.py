@@ -62,6 +62,7 @@ class Owner:
 
     def job(self, when: int | str) -> Job:
         prices = f'[prices]\nurl = "{self.prices_url}"\nfallback_url = "{self.prices_url}/llama"\n'
+        prices += f'rates_url = "{self.prices_url}/ecb"\n'
         text = self.config + prices
         path = self.folder / "config.toml"
         path.write_text(text)
@@ -80,7 +81,7 @@ class Owner:
 
     def status(self, when: int | str | None = None, *only: str) -> dict[str, Any]:
         job = self.job(self.now_s if when is None else when)
-        nodes = [NodeConfig(name, one.protocol, one.host) for name, one in job.config.nodes.items()]
+        nodes = [NodeConfig(name, one.protocol, one.host, name) for name, one in job.config.nodes.items()]
         with database.open_for_reading(job.database) as connection:
             assert connection is not None
             return status.view(AsOf(connection, job.now_s), nodes, 7200, only=frozenset(only))

@@ -65,7 +65,7 @@ def run_demo(db: Path | None) -> Result:
 
 
 def _status(job: Job, store: Store) -> dict[str, Any]:
-    nodes = [NodeConfig(name, one.protocol, one.host) for name, one in job.config.nodes.items()]
+    nodes = [NodeConfig(name, one.protocol, one.host, name) for name, one in job.config.nodes.items()]
     known = AsOf(store.connection, job.clock_s())
     return status.view(known, nodes, job.config.settings.prices.max_age_s, only=frozenset())
 

@@ -54,3 +54,11 @@ def amount_text(amount: str | None) -> str:
         return "-"
     whole, _, fraction = amount.partition(".")
     return f"{whole}.{fraction[:8]}" if fraction else whole
+
+
+def span_text(seconds: int) -> str:
+    """A length of time in its largest unit."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,15 +11,18 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import NARROW, amount_text, new_table, print_line, print_table, usd_text
+from .parts import NARROW, amount_text, new_table, print_line, print_table, span_text, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
     "auth": "credentials refused",
     "blocked": "blocked",
-    "config": "not configured",
+    "config": "set up wrongly",
+    "internal": "adapter broke",
+    "permission": "not permitted",
     "shape": "answer changed",
     "transient": "unreachable",
+    "unsupported": "not supported",
 }
 """Why a node could not be read, which stands where its own health would."""
 
@@ -50,9 +53,10 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     table.add_section()
     lead, tail = (["total", "", ""], ["", ""]) if wide else (["total", ""], [])
     table.add_row(*lead, *cells, forecast, *tail)
-    for name, *cells in power.total_rows(totals):
-        table.add_row(name, *lead[1:], *cells, "", *tail)
+    name, *cells = power.net_row(totals["net_usd_24h"])
+    table.add_row(name, *lead[1:], *cells, "", *tail)
     print_table(console, table)
+    power.own_money(console, data)
     money.standings(console, data)
     power.hosts(console, data)
     _status_notes(console, data, now_s)
@@ -74,6 +78,8 @@ def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]
 def _state(node: Mapping[str, Any]) -> str:
     if node["failure_kind"] is None and node["last_seen"] is None:
         return "not read"
+    if not node["configured"]:
+        return "not in the file"
     return _FAILED.get(str(node["failure_kind"]), str(node["health"]))
 
 
@@ -89,12 +95,13 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
                 day, month = amount_text(one["last_24h"]), amount_text(one["last_30d"])
                 print_line(console, f"{node['node']}: {day} {one['currency']} in 24 h, {month} in 30 d")
     priced = {one["currency"]: one for node in data["nodes"] for one in node["earned"] if one["currency"] != "USD"}
-    for currency, one in sorted(priced.items()):
+    for _, one in sorted(priced.items()):
         if one["usd_per_unit"] is not None and one["price_source"] != "testnet":
-            age = _age(one["price_observed_at"], now_s)
-            stale = ", stale" if one["stale"] else ""
-            told = f"{one['usd_per_unit']:.4g} USD ({one['price_source']}, {age} old{stale})"
-            print_line(console, f"1 {currency} = {told}")
+            price = {key.removeprefix("price_"): value for key, value in one.items()}
+            _price(console, price, now_s, stale=one["stale"])
+    rate = data["totals"]["local_rate"]
+    if rate is not None:
+        _price(console, rate | {"currency": data["totals"]["local_currency"]}, now_s)
     if data["plan"] is None:
         print_line(console, "plan: none yet; make one with: depin-orcha optimize")
     else:
@@ -103,11 +110,19 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
     for pause in data["paused"]:
         until = f"until {pause['until']}" if pause["until"] else "until resumed"
         print_line(console, f"paused: {pause['node'] or 'all nodes'}, {until}")
-    print_line(console, "USD is gross, after held amounts and shares, before power; net is after it. - means unknown.")
+    gross = "USD is gross, each hour at its own price, after held amounts and shares, before power"
+    print_line(console, f"{gross}; net is after it. - means unknown.")
 
 
-def collect(console: Console, data: Mapping[str, Any]) -> None:
-    """What each node delivered in this reading."""
+def _price(console: Console, price: Mapping[str, Any], now_s: int, *, stale: bool = False) -> None:
+    """What a unit of a currency is worth, who says so, and how old that is."""
+    age = _age(price["observed_at"], now_s)
+    told = f"{price['usd_per_unit']:.4g} USD ({price['source']}, {age} old{', stale' if stale else ''})"
+    print_line(console, f"1 {price['currency']} = {told}")
+
+
+def collect(console: Console, data: Mapping[str, Any], now_s: int) -> None:
+    """What each node delivered in this reading, and the prices that value it."""
     table = new_table("Collected")
     for name, justify in (("node", "left"), ("health", "left"), ("earned since last", "right"), ("$", "right")):
         table.add_column(name, justify=justify, overflow="fold")  # pyright: ignore[reportArgumentType]
@@ -123,6 +138,8 @@ def collect(console: Console, data: Mapping[str, Any]) -> None:
             node["health"]["reason"],
         )
     print_table(console, table)
+    for price in data["prices"]:
+        _price(console, price, now_s, stale=price["stale"])
 
 
 def optimize(console: Console, data: Mapping[str, Any]) -> None:
@@ -196,22 +213,6 @@ def run(console: Console, data: Mapping[str, Any]) -> None:
     status(console, data["status"], parse_rfc3339(now) if now else 0)
 
 
-def history(console: Console, rows: Sequence[Mapping[str, Any]], by: str) -> None:
-    """What was earned per span."""
-    if not rows:
-        console.print("Nothing earned is known yet.")
-        return
-    key = {"hour": "hour_start", "day": "day", "month": "month"}[by]
-    table = new_table("Earned")
-    who = next((name for name in ("node", "protocol", "host") if rows[0][name] is not None), None)
-    for name in (by, *([who] if who else []), "amount", "currency", "$", "quality"):
-        table.add_column(name, justify="right" if name in ("amount", "$") else "left", overflow="fold")
-    for row in rows:
-        cells = [row[key], *([row[who]] if who else []), amount_text(row["amount"]), row["currency"]]
-        table.add_row(*cells, usd_text(row["usd"]), row["quality"])
-    print_table(console, table)
-
-
 def imported(console: Console, data: Mapping[str, Any]) -> None:
     """How many rows were new."""
     print_line(console, f"{data['added']} rows added, {data['unchanged']} were there already")
@@ -248,11 +249,7 @@ def _granted(allocation: Mapping[str, float]) -> str:
 def _age(instant: str | None, now_s: int) -> str:
     if instant is None:
         return "never"
-    seconds = max(now_s - parse_rfc3339(instant), 0)
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"
+    return span_text(max(now_s - parse_rfc3339(instant), 0))
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -28,20 +30,27 @@ US1 = "12EayRS2V1kEsWESU9QMRseFhdxYxKicsiFmxrsLZHeLUtdps3S"
 EU1 = "12L9ZFwhzVpuEKMUNUqkaTLGzwY9G24tbiigLiXpmZWKwmcNDDs"
 ZKSYNC = "zksync-era:0xaf2bdbe1aa9b6ec1e2ade1d694f41fc71a831d0268e9891562113d8a62add1bf"
 POLYGON = "0x1b5b9ccb3e8d006a5230de9bda23ff91edc794d4f56410560830b418528e446c"
-HEAD = "received_at,node,protocol,period,amount,currency,usd,local_currency,value_local,transaction,fee,external_id\n"
+HEAD = (
+    "received_at,time_basis,node,protocol,period,amount,currency,usd,usd_per_unit,price_source,price_observed_at,"
+    "local_currency,value_local,transaction,fee,external_id\n"
+)
+# The payouts of October were there before the first reading: no earlier than its end.
+OCTOBER = "2026-11-01T00:00:00Z,month_end,storj_1,storj,2026-10"
 RECEIPTS = (
     HEAD
-    + f",storj_1,storj,2026-10,0.720005,USD,0.720005,USD,0.720005,{ZKSYNC},,{AP1}/2026-10\n"
-    + f",storj_1,storj,2026-10,4.434273,USD,4.434273,USD,4.434273,{ZKSYNC},,{US1}/2026-10\n"
-    + f",storj_1,storj,2026-10,2.613295,USD,2.613295,USD,2.613295,{ZKSYNC},,{EU1}/2026-10\n"
+    + f"{OCTOBER},0.720005,USD,0.720005,1.0,unit,,USD,0.720005,{ZKSYNC},,{AP1}/2026-10\n"
+    + f"{OCTOBER},4.434273,USD,4.434273,1.0,unit,,USD,4.434273,{ZKSYNC},,{US1}/2026-10\n"
+    + f"{OCTOBER},2.613295,USD,2.613295,1.0,unit,,USD,2.613295,{ZKSYNC},,{EU1}/2026-10\n"
     # 0.1800038202986111 GLM at 0.3 USD, the price of 20:00.
-    + "2026-11-21T20:45:32Z,golem_1,golem,,0.1800038202986111,GLM,0.05400114608958333,USD,0.05400114608958333,"
-    + f"{POLYGON},,69439bf4-6e76-a0cd-674f-d1a40762c26f\n"
+    + "2026-11-21T20:45:32Z,network,golem_1,golem,,0.1800038202986111,GLM,0.05400114608958333,0.3,coingecko history,"
+    + f"2026-11-21T20:00:00Z,USD,0.05400114608958333,{POLYGON},,69439bf4-6e76-a0cd-674f-d1a40762c26f\n"
 )
 
 
 def prices(request: Request) -> Answer:
     """A GLM is worth 0.3 USD until the 22nd, 0.25 USD afterwards, and 0.2 EUR now."""
+    if request.path.startswith("/ecb/"):
+        return Answer(200, (SAMPLES / "prices" / "ecb_hist_90d.xml").read_bytes(), "text/xml")
     if request.path.endswith("/simple/price"):
         body: Any = {"golem": {"usd": 0.25, "eur": 0.2, "last_updated_at": NOW_S - 60}}
     else:
@@ -52,7 +61,9 @@ def prices(request: Request) -> Answer:
 
 
 @contextmanager
-def collected(folder: Path, costs: str = "", provider: Respond | None = None) -> Iterator[Place]:
+def collected(
+    folder: Path, costs: str = "", provider: Respond | None = None, prices: Respond = prices
+) -> Iterator[Place]:
     """Two sample nodes, collected once."""
     place = Place(folder)
     respond = provider or sample(GOLEM)
@@ -60,6 +71,7 @@ def collected(folder: Path, costs: str = "", provider: Respond | None = None) ->
         storj, golem, source = (stack.enter_context(Loopback(one)) for one in (sample(STORJ), respond, prices))
         place.configure(
             f'[costs]\n{costs}\n[prices]\nurl = "{source.url}"\nfallback_url = "{source.url}"\n'
+            f'rates_url = "{source.url}/ecb"\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{storj.url}"\n'
             f'[nodes.golem_1]\nprotocol = "golem"\nurl = "{golem.url}"\napp_key_file = "golem.key"\n',
             {"golem.key": KEY},
@@ -97,8 +109,64 @@ def test_receipts_in_the_owners_money_have_a_value_where_the_rate_then_is_known(
     told = [(row["usd"], row["local_currency"], row["value_local"], row["transaction"]) for row in rows]
     assert told == [
         ("0.720005", "EUR", "", ZKSYNC), ("4.434273", "EUR", "", ZKSYNC), ("2.613295", "EUR", "", ZKSYNC),
-        ("0.05400114608958333", "EUR", "", POLYGON), ("0.375", "EUR", "0.3", ""),
+        ("0.05400114608958333", "EUR", "0.04320091687166666", POLYGON), ("0.375", "EUR", "0.3", ""),
     ]  # fmt: skip
+
+
+@dataclass
+class Archive:
+    """A price source whose past costs 0.5 USD, while it is not ``closed``; remembers what was asked of the past."""
+
+    closed: bool = False
+    asked: list[tuple[int, int]] = field(default_factory=list)
+
+    def __call__(self, request: Request) -> Answer:
+        if not request.path.endswith("/range"):
+            return Answer(404) if "/chart/" in request.path else prices(request)
+        start_s, end_s = (int(request.query[name]) for name in ("from", "to"))
+        self.asked.append((start_s, end_s))
+        points = [] if self.closed else [[hour_s * 1000, 0.5] for hour_s in range(start_s, end_s, HOUR_S)]
+        return Answer(200, json.dumps({"prices": points}).encode(), "application/json")
+
+
+def paid_before(*days_ago: int) -> Respond:
+    """The sample provider, which was also paid 2 GLM so many days ago."""
+
+    def add(payments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        dates = [datetime.fromtimestamp(NOW_S - days * DAY_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for days in days_ago]
+        old = [{"paymentId": when, "amount": "2", "timestamp": when} for when in dates]
+        return [*payments, *(payments[0] | one for one in old)]
+
+    return edited(sample(GOLEM), "/payment-api/v1/payments", add)
+
+
+def golem_receipts(place: Place, now_s: int) -> list[tuple[float | None, str | None]]:
+    rows = json.loads(place("export", "--receipts", "--node", "golem_1", "--format", "json", now=now_s).out)
+    return [(row["usd"], row["price_source"]) for row in rows if row["amount"] == "2"]
+
+
+def test_payouts_before_the_first_collect_are_worth_what_they_were_then(tmp_path: Path) -> None:
+    archive = Archive()
+    with collected(tmp_path, provider=paid_before(40, 300), prices=archive) as place:
+        assert golem_receipts(place, NOW_S) == [(1.0, "coingecko history")] * 2
+        # Two questions for two stretches of time: so long a stretch as both would have but one price a day.
+        assert [(end_s - start_s) // DAY_S for start_s, end_s in archive.asked] == [40, 0]
+        place.json("collect", now=NOW_S + 900)
+    assert len(archive.asked) == 2
+
+
+def test_payouts_without_a_price_are_asked_for_again_but_not_by_every_collect(tmp_path: Path) -> None:
+    archive = Archive(closed=True)
+    with collected(tmp_path, provider=paid_before(100), prices=archive) as place:
+        assert golem_receipts(place, NOW_S) == [(None, None)]
+        for later_s in (900, 1800):
+            place.json("collect", now=NOW_S + later_s)
+        old = [window for window in archive.asked if window[1] < NOW_S - 50 * DAY_S]
+        assert len(old) == 1
+        archive.closed = False
+        place.json("collect", now=NOW_S + 6 * HOUR_S)
+        assert golem_receipts(place, NOW_S + 6 * HOUR_S) == [(1.0, "coingecko history")]
+        assert golem_receipts(place, NOW_S + 900) == [(None, None)]
 
 
 def test_json_and_json_lines_hold_the_same_rows(place: Place) -> None:
@@ -107,7 +175,7 @@ def test_json_and_json_lines_hold_the_same_rows(place: Place) -> None:
     lines = place("export", "--receipts", "--format", "jsonl", now=NOW_S).out.splitlines()
     assert [json.loads(line) for line in lines] == told
     assert [{key: "" if value is None else str(value) for key, value in one.items()} for one in told] == rows
-    assert (told[0]["received_at"], told[0]["fee"], told[0]["usd"]) == (None, None, 0.720005)
+    assert (told[0]["price_observed_at"], told[0]["fee"], told[0]["usd"]) == (None, None, 0.720005)
 
 
 @pytest.mark.parametrize("by", ["hour", "day", "month"])
@@ -164,9 +232,9 @@ def test_nothing_known_is_a_header(tmp_path: Path) -> None:
     empty = Place(tmp_path)
     empty.configure("")
     assert empty("export", "--receipts").out == HEAD
-    assert (
-        empty("export", "--by", "month").out
-        == "month,node,protocol,host,currency,amount,usd,local_currency,value_local,quality\n"
+    assert empty("export", "--by", "month").out == (
+        "month,node,protocol,host,currency,amount,usd,usd_per_unit,usd_per_unit_min,usd_per_unit_max,price_source,"
+        "price_observed_at,price_age_s,unpriced_amount,local_currency,value_local,usd_without_rate,quality\n"
     )
     assert empty("export", "--format", "json").out == "[]\n"
     assert empty.json("history", "--reconcile").data == {"rows": [], "reconciliation": [], "scorecard": []}
@@ -177,10 +245,10 @@ def test_status_tells_where_earned_money_stands(place: Place) -> None:
     storj, golem = node(place, "storj_1"), node(place, "golem_1")
     assert [storj[key] for key in keys] == [5.4, 0.429229, None, 7.767573, None]
     assert [golem[key] for key in keys] == [
-        None, float(Decimal("0.082276741666666662") / 4), 0.0, float(Decimal("0.1800038202986111") / 4), None,
+        None, float(Decimal("0.082276741666666662") / 4), 0.0, pytest.approx(0.1800038202986111 * 0.3), None,
     ]  # fmt: skip
     totals = place.json("status", now=NOW_S).data["totals"]
-    assert totals["paid_usd"] == pytest.approx(7.767573 + 0.1800038202986111 / 4)
+    assert totals["paid_usd"] == pytest.approx(7.767573 + 0.1800038202986111 * 0.3)
     for width in ("80", "120"):
         text = place("status", now=NOW_S, COLUMNS=width).out
         assert "Where earned money stands" in text
@@ -190,12 +258,29 @@ def test_status_tells_where_earned_money_stands(place: Place) -> None:
     assert "wallet" not in text
 
 
+def test_payout_without_a_price_of_its_time_is_not_worth_todays(tmp_path: Path) -> None:
+    def paid_long_ago(payments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        earlier = {"paymentId": "earlier", "amount": "1.5", "timestamp": "2025-01-22T19:52:30Z", "details": ""}
+        return [*payments, payments[0] | earlier]
+
+    with collected(tmp_path, provider=edited(sample(GOLEM), "/payment-api/v1/payments", paid_long_ago)) as place:
+        golem = node(place, "golem_1")
+    assert golem["paid_usd"] == pytest.approx(0.1800038202986111 * 0.3)
+    assert "1.5 GLM of what was paid has no price of its time, so it is not in the USD" in golem["notes"]
+
+
 def test_settled_month_that_was_never_read_says_so(place: Place) -> None:
     (one,) = place.json("history", "--reconcile", now=NOW_S).data["reconciliation"]
     assert (one["month"], one["network"], one["paid"], one["ours"]) == ("2026-10", "8.196802", "7.767573", None)
     assert [why["kind"] for why in one["explanations"]] == ["not_read", "not_distributed"]
-    text = place("history", "--reconcile", now=NOW_S).out
-    assert "no hour of this month is known here" in text
+    for width in (80, 120):
+        text = place("history", "--reconcile", now=NOW_S, COLUMNS=str(width)).out
+        assert max(map(len, text.splitlines())) <= width
+        assert "no hour of this month is known here" in text
+        rows = [line.split() for line in text.splitlines()]
+        assert ["2026-10", "storj_1", "-", "8.1968", "-", "-", "not", "read"] in rows
+        assert ["month", "node", "earned", "held", "returned", "payable", "paid"] in rows
+        assert ["2026-10", "storj_1", "8.1968", "0.0000", "0.0000", "8.1968", "7.7676"] in rows
 
 
 def test_a_month_is_said_kept_and_settled(tmp_path: Path) -> None:
@@ -220,6 +305,14 @@ def test_a_month_is_said_kept_and_settled(tmp_path: Path) -> None:
             for month in satellite.settlements(end_s)
             if month.month_s == at("2026-11-01T00:00:00")
         ]
+        shown = place("history", "--reconcile", "--node", "storj_rack", now=end_s, COLUMNS="80").out
+    assert max(map(len, shown.splitlines())) <= 80
+    lines = [line.split() for line in shown.partition("What was said")[2].splitlines()]
+    first = next(number for number, line in enumerate(lines) if line[:1] == ["2026-11"])
+    november = lines[first : first + 4]
+    assert [line[:-3] for line in november[2:]] == [["off", "%"], ["dashboard"]]
+    assert [line[:3] for line in november[:2]] == [["2026-11", "we", "said"], ["storj_rack", "range", "-"]]
+    assert [line[:3] for line in lines if line[1:3] == ["we", "said"]] == [["2026-11", "we", "said"]]
     (one,) = [row for row in data["reconciliation"] if row["month"] == "2026-11"]
     network = Decimal(sum(month.earned - month.held for month in stubs)).scaleb(-6)
     assert Decimal(one["network"]) == network

@@ -50,7 +50,7 @@ class Owner:
         self._configure(prices, section)
 
     def _configure(self, prices: str, section: str) -> None:
-        sources = f'[prices]\nurl = "{self.url}"\nfallback_url = "{self.url}"\n{prices}\n'
+        sources = f'[prices]\nurl = "{self.url}"\nfallback_url = "{self.url}"\nrates_url = "{self.url}/ecb"\n{prices}\n'
         self.place.configure(sources + section, {"token": "made.up.token"})
 
     def collect(self, now: int, exits: int = 0) -> Any:

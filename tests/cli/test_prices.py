@@ -132,6 +132,19 @@ def market(tmp_path: Path) -> Iterator[Market]:
 # One answer
 
 
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_tables_tell_price_source_and_age(market: Market, width: str) -> None:
+    market.operator.advance(NOW_S)
+    for verb in ("collect", "status"):
+        lines = market.place(verb, now=NOW_S, COLUMNS=width).out.splitlines()
+        assert "1 GLM = 0.2146 USD (coingecko, 38 s old)" in lines
+        assert max(map(len, lines)) <= int(width)
+    market.know_nothing_else()
+    market.gecko.broken = Answer(503, b"busy", "text/plain")
+    text = market.place("collect", now=NOW_S + 3 * HOUR_S, exits=3, COLUMNS=width).out
+    assert "1 GLM = 0.2146 USD (coingecko, 3 h old, stale)" in text
+
+
 def test_price_is_told_with_its_source_and_age(market: Market) -> None:
     data = market.collect(NOW_S).data
     assert data["prices"] == [

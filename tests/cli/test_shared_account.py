@@ -43,12 +43,17 @@ class Shared:
     def collect(self, *words: str) -> list[dict[str, Any]]:
         counter = {"kind": "counter", "currency": "USD", "amount": str(self.amount), "external_id": "relay"}
         health = {"status": "up", "reason": "fine"}
-        self.printed.write_text(json.dumps({"earnings": [counter], "health": health}))
+        held = {"standing": "held", "currency": "USD", "amount": str(self.amount / 10)}
+        self.printed.write_text(json.dumps({"earnings": [counter], "standings": [held], "health": health}))
         nodes = self.place.json("collect", *words, now=self.now_s).data["nodes"]
         told = [node["earned_since_previous"]["amount"] for node in nodes if node["earned_since_previous"]]
         self.reported += sum(map(Decimal, told))
         self.now_s += QUARTER_S
         return nodes
+
+    def status(self, *words: str) -> dict[str, Any]:
+        data = self.place.json("status", *words, now=self.now_s).data
+        return {"total": data["totals"]["usd_30d"]} | {node["node"]: node for node in data["nodes"]}
 
     def booked(self) -> Decimal:
         rows = self.place.json("history", now=self.now_s).data["rows"]
@@ -105,3 +110,27 @@ def test_node_that_leaves_for_an_account_of_its_own_takes_nothing_along(shared: 
     assert (first["node"], first["earned_since_previous"]) == ("b", None)
     assert (second["node"], second["earnings"][0]["amount"]) == ("a", "1015")
     assert shared.booked() == 15
+
+
+def test_status_shows_all_income_of_an_account_once_and_never_loses_it(shared: Shared) -> None:
+    """Whichever node it was booked on: the first in the file, one behind it, or one that was taken out."""
+    for nodes in ("ab", "ba", "cba", "c"):
+        shared.configure(nodes)
+        told = shared.status()
+        if shared.reported:
+            assert (told["total"], told[nodes[0]]["usd_30d"]) == (float(shared.reported), float(shared.reported))
+        shared.earn(8)
+        shared.collect()
+        told = shared.status()
+        assert told[nodes[0]]["held_usd"] == float(shared.amount / 10)
+        for other in set(told) - {"total", nodes[0]}:
+            assert (told[other]["usd_30d"], told[other]["held_usd"], told[other]["earned"]) == (None, None, [])
+            assert told[other]["configured"] is (other in nodes)
+            assert told[other]["notes"][0] == f"its income is booked on {nodes[0]}"
+        assert told["total"] == (float(shared.reported) if shared.reported else None)
+        assert shared.status("--node", nodes[0])["total"] == told["total"]
+    assert shared.reported == 24
+    data = shared.place.json("status", now=shared.now_s).data
+    assert data["totals"]["held_usd"] == float(shared.amount / 10)
+    shared.configure("")
+    assert shared.status()["total"] == 24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,12 +27,22 @@ STATES = {
     "refused": ("unknown", "auth", "credentials refused", "-"),
     "blocked": ("unknown", "blocked", "blocked", "-"),
     "changed": ("unknown", "shape", "answer changed", "-"),
-    "keyless": ("unknown", "config", "not configured", "-"),
-    "key_lost": ("unknown", "config", "not configured", "-"),
-    "gone": ("unknown", "config", "not configured", "0.00"),
+    "keyless": ("unknown", "config", "set up wrongly", "-"),
+    "key_lost": ("unknown", "config", "set up wrongly", "-"),
+    "programless": ("unknown", "config", "set up wrongly", "-"),
+    "too_old": ("unknown", "unsupported", "not supported", "-"),
+    "gone": ("unknown", "config", "not in the file", "0.00"),
     "added": ("unknown", None, "not read", "-"),
 }
 """Node -> health and failure kind in the JSON, its word and what it earned in 24 hours in the table."""
+
+
+TOO_OLD = {"kind": "unsupported", "message": "version 0.3 tells nothing", "hint": "update the relay"}
+
+
+def command(*words: str) -> str:
+    """A node that a command of the owner's reads, to be named."""
+    return f'[nodes.NAME]\nprotocol = "exec"\ncommand = {json.dumps(words)}\ncurrencies = ["USD"]\n\n'
 
 
 def without_satellites(request: Request) -> Answer:
@@ -62,9 +73,12 @@ def owner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "changed": node("changed", "storj", changed),
             "keyless": node("keyless", "golem", daemon),
             "key_lost": node("key_lost", "golem", daemon, 'app_key_file = "not-there.key"'),
+            "programless": command("/nowhere/relay"),
+            "too_old": command("printf", json.dumps({"failure": TOO_OLD})),
             "gone": node("gone", "storj", well),
             "added": node("added", "storj", well),
         }
+        sections = {name: text.replace("NAME", name) for name, text in sections.items()}
         prices = '[prices]\nurl = "http://127.0.0.1:9"\nfallback_url = "http://127.0.0.1:9"\n'
         keys = {"wrong.key": "nobody-knows-this-key", "right.key": "00112233445566778899aabbccddeeff"}
         for hours in (2, 1, 0):
@@ -84,6 +98,7 @@ def test_every_state_has_its_own_word(owner: Place) -> None:
     assert (zero["usd_24h"], zero["known_hours_24h"] > 0) == (0.0, True)
     unread = [name for name in STATES if name not in ("zero", "unpriced", "gone")]
     assert [name for name, one in nodes.items() if one["usd_24h"] is None] == ["unpriced", *unread]
+    assert [name for name, one in nodes.items() if not one["configured"]] == ["gone"]
     assert gone["last_seen"] == zero["last_seen"]
     assert [name for name, one in nodes.items() if one["last_seen"] is None] == unread
 
@@ -95,6 +110,16 @@ def test_table_tells_it_without_colour(owner: Place) -> None:
     assert {name: cells[name] for name in STATES} == {name: state[2:] for name, state in STATES.items()}
     told = re.findall(r"^(\w+): (?!net)\S", text, re.MULTILINE)
     assert set(STATES) - set(told) == {"zero"}, text
+    hints = {
+        "keyless": "app_key",
+        "key_lost": "not-there.key",
+        "programless": "full path",
+        "too_old": "update the relay",
+    }
+    for name, hint in hints.items():
+        lines = [line for line in text.splitlines() if line.startswith(f"{name}: ")]
+        assert len(lines) == 2, lines
+        assert hint in " ".join(lines)
     assert re.search(r"^unpriced: 0\.\d+ GLM in 24 h, 0\.\d+ in 30 d$", text, re.MULTILINE)
 
 

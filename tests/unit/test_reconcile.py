@@ -80,9 +80,10 @@ def test_difference_is_exact_and_half_a_percent_is_the_price(path: Path) -> None
         "month": "2026-10", "node": "storj_1", "protocol": "storj", "currency": "USD",
         "ours": "8.15424", "network": "8.196802", "difference": "-0.042562", "difference_pct": -0.5193,
         "earned": "8.196802", "held": "0", "returned": "0", "payable": "8.196802", "paid": "7.767573",
-        "known_hours": 744, "hours": 744, "explanations": [],
+        "known_hours": 744, "hours": 744, "status": "explained", "unexplained": "0", "explanations": [],
     }  # fmt: skip
     assert kinds == ["truncated_prices", "not_distributed"]
+    assert one["explanations"][0]["at_most"] == "0.04918082"
     assert "0.429229 USD of it is due" in one["explanations"][1]["detail"]
 
 
@@ -92,6 +93,7 @@ def test_ours_is_after_held_and_so_is_the_networks(path: Path) -> None:
         settle(store, statement("7.44", held="5.58", payable="1.86", paid="1.86"))
         one, kinds = compared(store)
     assert (one["ours"], one["network"], one["difference"], kinds) == ("1.86", "1.86", "0", ["agrees"])
+    assert (one["status"], one["unexplained"]) == ("agrees", "0")
 
 
 def test_a_late_correction_counts_from_when_it_was_learned(path: Path) -> None:
@@ -110,10 +112,28 @@ def test_hours_before_the_first_reading_are_missing(path: Path) -> None:
         earn(store, "0.01", range(at("2026-10-10T12:00"), AFTER_S, HOUR_S))
         settle(store, statement("7.44"))
         one, kinds = compared(store)
-    assert (one["known_hours"], kinds) == (516, ["gap_hours"])
-    assert one["explanations"][0]["detail"] == (
-        "228 of its 744 hours are not known, which are known from 2026-10-10T12:00:00Z on"
-    )
+    assert (one["known_hours"], kinds, one["status"], one["unexplained"]) == (516, ["gap_hours"], "explained", "0")
+    assert one["explanations"] == [
+        {
+            "kind": "gap_hours",
+            "detail": "228 of its 744 hours are not known, which are known from 2026-10-10T12:00:00Z on; "
+            "at the mean of the others: at most 2.28 USD",
+            "at_most": "2.28",
+        }
+    ]
+
+
+def test_a_cause_hides_no_more_than_it_can_explain(path: Path) -> None:
+    with opened(path, "storj_1") as store:
+        earn(store, "0.01", range(FIRST_S + HOUR_S, AFTER_S, HOUR_S))
+        settle(store, statement("20"))
+        one, kinds = compared(store)
+        assert (kinds, one["status"], one["unexplained"]) == (["gap_hours", "unexplained"], "unexplained", "-12.56")
+        assert one["explanations"][1]["detail"] == "the rest, -12.56 USD, is explained by nothing in the database"
+        read(store, "2026-11-09T12:00", statements=(statement("5"),))
+        one, kinds = compared(store)  # a gap cannot make our sum the larger one
+    assert (one["difference"], kinds, one["unexplained"]) == ("2.43", ["unexplained"], "2.43")
+    assert one["explanations"][0]["detail"] == "all of it, 2.43 USD, is explained by nothing in the database"
 
 
 def test_restarts_and_falls_are_counted(path: Path) -> None:
@@ -126,21 +146,47 @@ def test_restarts_and_falls_are_counted(path: Path) -> None:
             read(store, when, counter(when, amount, "2026-10", "us1"), started=started)
         settle(store, statement("20", series="us1"))
         one, kinds = compared(store)
-    assert kinds == ["restarts", "falls"]
-    assert "restarted 2 times" in one["explanations"][0]["detail"]
-    assert "fell once" in one["explanations"][1]["detail"]
+        assert kinds == ["restarts", "falls", "unexplained"]
+        assert "restarted 2 times" in one["explanations"][0]["detail"]
+        assert "fell once" in one["explanations"][1]["detail"]
+        # An hour for each restart, and the four days between the readings of the fall.
+        mean = float(one["ours"]) / 744
+        bounds = [float(why["at_most"]) for why in one["explanations"][:2]]
+        assert bounds == [pytest.approx(2 * mean, abs=1e-8), pytest.approx(96 * mean, abs=1e-8)]
+        assert float(one["unexplained"]) == pytest.approx(float(one["difference"]) + sum(bounds))
+        read(store, "2026-11-09T12:00", statements=(statement("11.9", series="us1"),))
+        one, kinds = compared(store)
+    assert (one["difference"], kinds, one["unexplained"]) == ("0.14", ["falls", "unexplained"], "0.04")
 
 
 def test_series_that_only_one_side_knows(path: Path) -> None:
     with opened(path, "storj_1") as store:
         earn(store, "0.01")
         read(store, "2026-10-31T12:00", *(counter("2026-10-31T12:00", "1", "2026-10", one) for one in ("us1", "eu1")))
-        settle(store, statement("5", series="us1"))
+        settle(store, statement("6.44", series="us1"))
         assert compared(store)[1] == ["series_not_settled"]
-        read(store, "2026-11-09T18:00", statements=(statement("4", series="eu1"), statement("3", series="ap1")))
+        read(store, "2026-11-09T18:00", statements=(statement("1", series="eu1"), statement("3", series="ap1")))
         one, kinds = compared(store)
-    assert kinds == ["series_not_read"]
-    assert one["explanations"][0]["detail"] == "3 USD of series that were not read: ap1"
+    assert (kinds, one["unexplained"]) == (["series_not_read"], "0")
+    assert one["explanations"][0]["detail"] == "series that were not read: ap1: at most 3 USD"
+
+
+def test_imported_hours_may_say_too_much_and_without_a_bound_too_little(path: Path) -> None:
+    with opened(path, "storj_1") as store:
+        earn(store, "0.01", range(FIRST_S, FIRST_S + 100 * HOUR_S, HOUR_S), quality=Quality.IMPORTED)
+        earn(store, "0.01", range(FIRST_S + 100 * HOUR_S, AFTER_S, HOUR_S))
+        settle(store, statement("8"))
+        one, kinds = compared(store)
+        assert (kinds, one["unexplained"]) == (["imported_hours", "unexplained"], "-0.56")
+        assert one["explanations"][0] == {
+            "kind": "imported_hours",
+            "detail": "100 of its hours were imported from a file, which may say too little: nobody can say how much",
+            "at_most": None,
+        }
+        read(store, "2026-11-09T12:00", statements=(statement("6"),))
+        one, kinds = compared(store)
+    assert (kinds, one["explanations"][0]["at_most"]) == (["imported_hours", "unexplained"], "1")
+    assert one["unexplained"] == "0.44"
 
 
 def test_what_nothing_explains_is_said_to_be_so(path: Path) -> None:
@@ -149,7 +195,8 @@ def test_what_nothing_explains_is_said_to_be_so(path: Path) -> None:
         settle(store, statement("20"))
         assert compared(store)[1] == ["unexplained"]
         store.add_node("storj_1", "storj", "local", 0)
-        assert compared(store)[1] == ["truncated_prices", "unexplained"]
+        one, kinds = compared(store)
+    assert (kinds, one["unexplained"]) == (["truncated_prices", "unexplained"], "-12.44")
 
 
 def test_a_month_of_which_nothing_was_read_shows_null(path: Path) -> None:
@@ -157,6 +204,7 @@ def test_a_month_of_which_nothing_was_read_shows_null(path: Path) -> None:
         settle(store, statement("20"))
         one, kinds = compared(store)
     assert (one["ours"], one["difference"], one["difference_pct"], kinds) == (None, None, None, ["not_read"])
+    assert (one["status"], one["unexplained"]) == ("not_read", None)
 
 
 def test_scorecard_holds_every_opinion_against_the_settlement(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,13 @@ import pytest
 from ledger_parts import at
 from loopback import Answer, Loopback
 from power_parts import Owner, answer, owning
+from rich.console import Console
 
 from depin_orcha import database
 from depin_orcha.asof import AsOf
 from depin_orcha.errors import ExitCode
 from depin_orcha.facts import gather
+from depin_orcha.render import tables
 from depin_orcha.types import HOUR_S
 
 START = "2026-11-22T00:00:00"
@@ -223,6 +227,30 @@ def test_the_owners_money_stands_beside_usd(make_owner: MakeOwner) -> None:
     assert owner.last is not None
     (price,) = [one for one in owner.last.data["prices"] if one["currency"] == "EUR"]
     assert (price["usd_per_unit"], price["source"], price["stale"]) == (2.5, "coingecko", False)
+    (node,) = owner.status()["nodes"]
+    spans = ("today_local", "last_24h_local", "last_30d_local")
+    assert [node[key] for key in spans] == [found[key] for key in spans]
+    assert found["local_rate"] == {"usd_per_unit": 2.5, "source": "coingecko", "observed_at": price["observed_at"]}
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_tables_tell_the_owners_money_of_each_node_and_its_rate(make_owner: MakeOwner, width: int) -> None:
+    owner = make_owner(f"{EUROS}[hosts.local]\nidle_watts = 1000\n")
+    owner.config += owner.sections("a")
+    owner.hourly(START, 3, "a")
+    assert owner.last is not None
+    printed = StringIO()
+    shown = Console(width=width, file=printed, color_system=None)
+    now_s = at(START) + 2 * HOUR_S + 600
+    tables.status(shown, owner.status(), now_s)
+    tables.collect(shown, owner.last.data, now_s)
+    text = printed.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    rows = [line.split() for line in text.partition("The same in EUR")[2].splitlines()]
+    assert [row for row in rows if len(row) > 1 and row[0] in ("a", "total", "net")][:3] == [
+        ["a", "0.0160", "0.0160", "0.0160"], ["total", "0.0160", "0.0160", "0.0160"], ["net", "-0.5840"]
+    ]  # fmt: skip
+    assert len(re.findall(r"^1 EUR = 1.25 USD \(coingecko, 10 min old\)$", text, re.MULTILINE)) == 2
 
 
 def test_without_a_rate_the_owners_money_is_unknown_and_usd_is_not(make_owner: MakeOwner) -> None:

@@ -11,7 +11,7 @@ from depin_orcha import database
 from depin_orcha.asof import AsOf
 from depin_orcha.errors import DataError, LockHeld, NotPermitted
 from depin_orcha.retention import thin
-from depin_orcha.types import EarningsSample, Price, Quality, SampleKind, VoidedSample
+from depin_orcha.types import Accrual, EarningsSample, Price, Quality, SampleKind, VoidedSample
 
 
 @pytest.fixture
@@ -229,6 +229,35 @@ def test_a_newer_database_is_refused(path: Path) -> None:
         store.connection.execute("PRAGMA user_version = 99")
     with pytest.raises(DataError, match="newer depin-orcha"), database.open_for_reading(path):
         pass
+
+
+@pytest.mark.parametrize(
+    "before", ["UPDATE meta SET value = 'other' WHERE key = 'schema'", "DELETE FROM meta", "DROP TABLE meta"]
+)
+def test_a_database_of_an_unreleased_version_is_refused(path: Path, before: str) -> None:
+    with opened(path) as store:
+        store.connection.execute(before)
+    for way_in in (database.open_for_reading, database.open_for_writing):
+        with pytest.raises(DataError, match="unreleased version") as refused, way_in(path):
+            pass
+        assert "export" in refused.value.hint
+        assert "--db" in refused.value.hint
+
+
+def test_days_on_which_nothing_was_earned_are_worth_nothing_without_a_price(path: Path) -> None:
+    with opened(path) as store:
+        for day, amount, usd in (("20", "0", None), ("21", "5", None), ("22", "2", "0.5")):
+            hour = at(f"2026-11-{day}T10:00")
+            accruals = [Accrual(hour, Decimal(amount), "GLM", Quality.MEASURED)]
+            store.add_accruals("node_1", accruals, hour)
+            if usd:
+                store.value_hours([("GLM", hour, Price("GLM", Decimal(usd), "test", hour))], hour)
+        store.add_accruals("node_1", [Accrual(at("2026-11-20T10:00"), Decimal(0), "POINTS", Quality.MEASURED)], 0)
+        rows = store.connection.execute("SELECT day, currency, usd FROM earnings_daily_usd ORDER BY 1, 2").fetchall()
+    assert rows == [
+        ("2026-11-20", "GLM", "0"), ("2026-11-20", "POINTS", None), ("2026-11-21", "GLM", None),
+        ("2026-11-22", "GLM", "1"),
+    ]  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_made_is_not_permitted(tmp_path: Path) -> None:
