@@ -12,17 +12,20 @@ in USD and the node is paid in a token. Hours that nobody knows count as nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
 from .asof import AsOf
-from .types import DECIMALS, HOUR_S, MonthOutlook, OutlookSource
+from .types import DECIMALS, HOUR_S, MonthOutlook, OutlookSource, decimal_text
+from .until import outlook_row
 from .values import unit_price
 
 SCORED_DAYS = (1, 10, 20)
 """UTC days of a month on which its outlook is kept."""
 
+_BOUNDS = ("mean", "lo80", "hi80")
 _FINEST = Decimal("1e-18")
 
 
@@ -31,6 +34,15 @@ def month_span_s(period: str) -> tuple[int, int]:
     first = datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC)
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return int(first.timestamp()), int(after.timestamp())
+
+
+@dataclass(slots=True)
+class _SoFar:
+    """What a node has earned of the month before the running hour; USD None where an hour has no price."""
+
+    amount: Decimal = Decimal(0)
+    usd: Decimal | None = Decimal(0)
+    hours: int = 0
 
 
 def month_outlooks(
@@ -43,28 +55,53 @@ def month_outlooks(
     today = datetime.fromtimestamp(now_s, UTC)
     if today.day not in SCORED_DAYS:
         return
-    period = today.strftime("%Y-%m")
-    start_s, end_s = month_span_s(period)
+    for row in month_ends(known, forecasts, now_s):
+        if row["amount"] is not None:
+            bounds = [None if (text := row["amount"][key]) is None else Decimal(text) for key in _BOUNDS[1:]]
+            mean, currency = Decimal(row["amount"]["mean"]), row["amount"]["currency"]
+            source = OutlookSource.FORECAST
+            yield row["node"], MonthOutlook(today.strftime("%Y-%m"), today.day, currency, source, mean, *bounds)
+
+
+def month_ends(known: AsOf, forecasts: Iterable[Mapping[str, Any]], now_s: int) -> Iterable[dict[str, Any]]:
+    """What the running month will bring, a member of ``data.outlook[]`` for each forecast."""
+    month = datetime.fromtimestamp(now_s, UTC).strftime("%Y-%m")
+    start_s, end_s = month_span_s(month)
     origin_s = now_s // HOUR_S * HOUR_S
+    earned = _earned(known, start_s, origin_s)
+    gone, left = (origin_s - start_s) // HOUR_S, (end_s - origin_s) // HOUR_S
     for one in forecasts:
         currency, total = one["currency"], one["total"]
         price = unit_price(currency, known.price_at(currency, now_s), now_s)
-        unit = Decimal(1) if one["unit"] == "native_per_hour" else price and price.usd_per_unit
+        in_usd = one["unit"] == "usd_per_hour"
+        unit = price and price.usd_per_unit if in_usd else Decimal(1)
         if not unit or total["mean"] is None:
+            why = "the hours that are left cannot be forecast yet"
+            yield outlook_row(one["node"], "month_end", "cannot_tell", why)
             continue
+        so_far = earned.get((one["node"], currency), _SoFar())
         with localcontext(DECIMALS):
-            earned = sum(
-                (
-                    hour.amount
-                    for hour in known.hours(start_s, one["node"])
-                    if hour.currency == currency and hour.hour_s < origin_s
-                ),
-                Decimal(0),
-            )
-            scale = Decimal((end_s - origin_s) // HOUR_S) / one["horizon_h"] / unit
-            mean, lo80, hi80 = (
-                None if total[key] is None else (earned + Decimal(repr(float(total[key]))) * scale).quantize(_FINEST)
-                for key in ("mean", "lo80", "hi80")
-            )
-        if mean is not None:
-            yield one["node"], MonthOutlook(period, today.day, currency, OutlookSource.FORECAST, mean, lo80, hi80)
+            scale = Decimal(left) / one["horizon_h"]
+            rest = {key: None if total[key] is None else Decimal(repr(float(total[key]))) * scale for key in _BOUNDS}
+            amount = {
+                key: None if more is None else decimal_text((so_far.amount + more / unit).quantize(_FINEST))
+                for key, more in rest.items()
+            }
+            usd = None
+            if in_usd and so_far.usd is not None:
+                usd = {key: None if more is None else float(so_far.usd + more) for key, more in rest.items()}
+        unknown = f"; {gone - so_far.hours} hours are not known and count as nothing" if so_far.hours < gone else ""
+        why = f"{month}: {so_far.hours} hours earned, {left} at the pace of the forecast{unknown}"
+        shown: dict[str, Any] = {"currency": currency} | amount
+        yield outlook_row(one["node"], "month_end", "estimate", why, amount=shown, usd=usd)
+
+
+def _earned(known: AsOf, start_s: int, end_s: int) -> dict[tuple[str, str], _SoFar]:
+    found: dict[tuple[str, str], _SoFar] = {}
+    for hour in known.hours(start_s):
+        if hour.hour_s < end_s:
+            one, usd = found.setdefault((hour.node, hour.currency), _SoFar()), known.usd(hour)
+            one.amount = DECIMALS.add(one.amount, hour.amount)
+            one.usd = None if usd is None or one.usd is None else DECIMALS.add(one.usd, usd)
+            one.hours += 1
+    return found

@@ -2,88 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .asof import AsOf, EarnedHour
+from .asof import AsOf
 from .cycle import Job, Result
+from .earned_series import by_node, series_of
 from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .facts import HISTORY_DAYS, gather, problem
-from .outlooks import month_outlooks
+from .grading import report
+from .outlooks import month_ends, month_outlooks
 from .proposal import propose
+from .scoring import multipliers, rolling, score
 from .settled import add_outlooks
 from .store import Store
 from .timefmt import rfc3339
-from .types import DAY_S, DECIMALS, HOUR_S, Failure, Quality
-from .values import TESTNET, unit_price
+from .types import DAY_S, HOUR_S, Failure
+from .until import limits_ahead
 
 
-def forecast(job: Job, store: Store, horizon_h: int | None = None) -> Result:
-    """Expected hourly income of each node with history, stored once per completed hour."""
+def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_report: bool = False) -> Result:
+    """Expected hourly income of each node with history, stored once per completed hour; if asked, what it is worth."""
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     hours = horizon_h or job.config.settings.forecast.horizon_h
-    documents = node_forecasts(job, known, hours)
+    scores = score(known, job.wanted)
+    documents = node_forecasts(job, known, hours, multipliers(known, scores))
     origin_s = job.now_s // HOUR_S * HOUR_S
     with store.transaction():
+        store.add_scores(scores, job.now_s)
         for one in documents:
             store.add_forecast(one["node"], one["currency"], origin_s, one, job.now_s)
         for node, outlook in month_outlooks(known, documents, job.now_s):
             add_outlooks(store.connection, node, [outlook], job.now_s)
-    return Result({"forecasts": documents, "anomalies": []})
+    outlook = list(month_ends(known, documents, job.now_s))
+    for node in known.nodes():
+        if job.wanted(node.name):
+            outlook += limits_ahead(known, node.name, node.protocol)
+    data: dict[str, Any] = {"forecasts": documents, "outlook": outlook, "anomalies": []}
+    if with_report:
+        data["report"] = report(documents, rolling(known))
+    return Result(data)
 
 
-def node_forecasts(job: Job, known: AsOf, horizon_h: int) -> list[dict[str, Any]]:
-    """Members of ``data.forecasts[]`` for every node with at least one completed known hour."""
+def node_forecasts(job: Job, known: AsOf, horizon_h: int, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Members of ``data.forecasts[]`` for every node with at least one completed known hour.
+
+    Bands are as much wider as ``multipliers`` says of a node.
+    """
     origin_s = job.now_s // HOUR_S * HOUR_S
-    by_node: dict[str, list[EarnedHour]] = {}
-    for hour in known.hours(origin_s - HISTORY_DAYS * DAY_S):
-        if job.wanted(hour.node) and hour.hour_s < origin_s and hour.currency not in TESTNET:
-            by_node.setdefault(hour.node, []).append(hour)
-    if not by_node:
+    hours = by_node(known.hours(origin_s - HISTORY_DAYS * DAY_S), origin_s)
+    protocols = {node.name: node.protocol for node in known.nodes()}
+    described = [
+        series_of(known, found, job.now_s, protocols[node]) for node, found in hours.items() if job.wanted(node)
+    ]
+    if not described:
         return []
-    from .forecast import forecast_series
+    from .forecast import DEFAULT_LEVELS, forecasters
+    from .forecast.document import document
+    from .forecast.fit import fitted
+    from .forecast.series import Series
 
-    batch = [_series(known, job, node, hours, origin_s) for node, hours in sorted(by_node.items())]
-    results = forecast_series([series for series, _ in batch], horizon=horizon_h, levels=(80, 95))
+    batch = [Series.from_member(series, series["id"]) for series, *_ in described]
+    plugins = forecasters()
+    results = [
+        document(fit, series, horizon_h, DEFAULT_LEVELS, plugins, multipliers.get(series.id, 1.0)) | {"wape": fit.wape}
+        for fit, series in zip(fitted(batch, horizon_h, plugins), batch, strict=True)
+    ]
     return [
-        _forecast_document(result, currency, horizon_h, origin_s)
-        for result, (_, currency) in zip(results, batch, strict=True)
+        _forecast_document(result, paid, horizon_h, origin_s)
+        for result, (_, *paid) in zip(results, described, strict=True)
     ]
 
 
-def _series(
-    known: AsOf, job: Job, node: str, hours: list[EarnedHour], origin_s: int
-) -> tuple[dict[str, Any], tuple[str, str]]:
-    """The node's hours as a series for the forecaster, and (currency, unit) of its values."""
-    currency = hours[0].currency
-    price_now = unit_price(currency, known.price_at(currency, job.now_s), job.now_s)
-    first_s = hours[0].hour_s
-    count = (origin_s - first_s) // HOUR_S
-    y: list[float | None] = [None] * count
-    price: list[float | None] = [None] * count
-    for hour in hours:
-        if hour.quality is Quality.INTERPOLATED or hour.currency != currency:
-            continue
-        index = (hour.hour_s - first_s) // HOUR_S
-        if price_now is None:
-            y[index] = float(hour.amount)
-            continue
-        # The price known now ends the series: it is the one that the forecast is made with.
-        used = price_now if index == count - 1 else hour.price or price_now
-        price[index] = float(used.usd_per_unit)
-        y[index] = float(DECIMALS.multiply(hour.amount, used.usd_per_unit))
-    series: dict[str, Any] = {"id": node, "start": rfc3339(first_s), "freq": "1h", "y": y}
-    if price_now is not None and currency != "USD":
-        price[-1] = float(price_now.usd_per_unit)
-        series["price"] = price
-    return series, (currency, "native_per_hour" if price_now is None else "usd_per_hour")
-
-
-def _forecast_document(
-    result: Mapping[str, Any], currency: tuple[str, str], horizon_h: int, origin_s: int
-) -> dict[str, Any]:
+def _forecast_document(result: Mapping[str, Any], paid: Sequence[str], horizon_h: int, origin_s: int) -> dict[str, Any]:
     def bounds(source: Mapping[str, Any], index: int | None) -> dict[str, Any]:
         def pick(values: Any) -> Any:
             return values if index is None else values[index]
@@ -95,8 +88,8 @@ def _forecast_document(
 
     return {
         "node": result["id"],
-        "currency": currency[0],
-        "unit": currency[1],
+        "currency": paid[0],
+        "unit": paid[1],
         "model": result["model"],
         "models": result["models"],
         "type": result["type"],
@@ -104,6 +97,7 @@ def _forecast_document(
         "flags": result["flags"],
         "hours_of_history": result["hours_of_history"],
         "mase": result["mase"],
+        "wape": result["wape"],
         "horizon_h": horizon_h,
         "hours": [{"start": rfc3339(origin_s + i * HOUR_S)} | bounds(result, i) for i in range(horizon_h)],
         "total": bounds(result["total"], None),

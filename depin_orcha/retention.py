@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .scoring import ROLLING_DAYS
 from .store import Store
 from .timefmt import compact
 from .types import DAY_S, HOUR_S
@@ -30,10 +31,25 @@ DELETE FROM earnings_samples WHERE kind = 'counter' AND observed_s < ?
 """
 
 
+_THIN_FORECASTS = """
+DELETE FROM forecasts WHERE origin_hour_s < ? AND EXISTS (SELECT 1 FROM forecasts AS earlier
+  WHERE earlier.node = forecasts.node AND earlier.currency = forecasts.currency
+    AND earlier.origin_hour_s < forecasts.origin_hour_s
+    AND earlier.origin_hour_s >= forecasts.origin_hour_s / 86400 * 86400)
+"""
+_THIN_SCORES = """
+DELETE FROM forecast_scores WHERE day_s < ? AND EXISTS (SELECT 1 FROM forecast_scores AS later
+  WHERE later.node = forecast_scores.node AND later.currency = forecast_scores.currency
+    AND later.unit = forecast_scores.unit AND later.day_s = forecast_scores.day_s
+    AND later.learned_s > forecast_scores.learned_s)
+"""
+
+
 def thin(store: Store, now_s: int, raw_days: int) -> None:
     """Once a day: of old readings only the first of each hour is left, and of very old ones the first of each day.
 
-    Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes.
+    Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes. Of forecasts that
+    are no longer needed to be scored, the first of each day is left, and of what was scored the last state of each day.
     """
     today = compact(now_s)[:8]
     if store.connection.execute("SELECT 1 FROM meta WHERE key = 'thinned' AND value >= ?", (today,)).fetchone():
@@ -50,4 +66,7 @@ def thin(store: Store, now_s: int, raw_days: int) -> None:
                     (before_s,),
                 )
         connection.execute(_THIN_COUNTERS, (raw_s,))
+        scored_s = now_s - ROLLING_DAYS * DAY_S
+        connection.execute(_THIN_FORECASTS, (scored_s,))
+        connection.execute(_THIN_SCORES, (scored_s - DAY_S,))
         store.set_meta("thinned", today)

@@ -99,6 +99,11 @@ CREATE TABLE forecasts (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, origin_hour_s INTEGER NOT NULL,
   learned_s INTEGER NOT NULL, forecast_json TEXT NOT NULL,
   PRIMARY KEY (node, currency, origin_hour_s, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE forecast_scores (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, unit TEXT NOT NULL, day_s INTEGER NOT NULL,
+  learned_s INTEGER NOT NULL, through_s INTEGER NOT NULL, hours INTEGER NOT NULL, inside80 REAL NOT NULL,
+  inside95 REAL NOT NULL, absolute_error REAL NOT NULL, naive_absolute_error REAL NOT NULL, earned REAL NOT NULL,
+  multiplier REAL NOT NULL, PRIMARY KEY (node, currency, unit, day_s, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
   id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
   expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from .errors import ExitCode, Interrupted, OrchaError, UsageError
 from .timefmt import parse_rfc3339, rfc3339
 from .types import Failure
+
+if TYPE_CHECKING:
+    from .cycle import Job, Result
 
 log = logging.getLogger("depin_orcha")
 
@@ -73,6 +76,9 @@ class Output:
     show: Callable[[Any], None] | None = None
     raw: str | None = None
 
+
+CYCLE_CODES = "0, 1, 2, 3 partial, 65 data, 75 locked, 77 not permitted, 78 configuration"
+LOOK_CODES = "0, 1, 2, 65 data, 77 not permitted, 78 configuration"
 
 _EVERY = {
     "config": Annotated[Path | None, typer.Option(help="Configuration file.", envvar="DEPIN_ORCHA_CONFIG")],
@@ -130,6 +136,32 @@ def verb(
 
 def _default(key: str) -> Any:
     return {"wait": 0.0, "verbose": 0, "config": None, "db": None, "now": None, "node": None}.get(key, False)
+
+
+def job_of(shared: Shared) -> Job:
+    """What was asked, with the configuration read and checked. Raises ``ConfigError``."""
+    from .config import load
+    from .cycle import Job
+    from .paths import database_path, read_config
+
+    path, text = read_config(shared.config)
+    return Job(
+        config=load(path if text is not None else None, text),
+        database=database_path(shared.db),
+        now_s=shared.now_s(),
+        fixed_now=shared.fixed_now,
+        only=frozenset(shared.node),
+        wait_s=shared.wait,
+    )
+
+
+def output_of(result: Result, table: Callable[[Any, Any], None]) -> Output:
+    """What came of a job, with the function that shows its data as a table."""
+
+    def show(console: Any) -> None:
+        table(console, result.data)
+
+    return Output(result.data, result.failures, result.exit_code, result.warnings, show)
 
 
 def start(app: typer.Typer) -> None:

@@ -13,11 +13,14 @@ from .errors import FailureKind
 from .local import LocalMoney
 from .net_income import HostIncome
 from .roster import NodeConfig
+from .scoring import ROLLING_DAYS, Rolling, rolling
 from .timefmt import rfc3339
 from .types import DAY_S, DECIMALS, HOUR_S, decimal_text
 from .values import NO_MONEY, SHOWN_S, TESTNET, unit_price
 
 DAYS_SHOWN = 30
+_POOR_COVERAGE = 0.7
+"""Below this, an 80 % band is not what it says."""
 _STANDINGS = ("held", "payable", "at_risk", "paid", "wallet")
 
 
@@ -55,7 +58,7 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
     for hour in known.hours(known.now_s - DAYS_SHOWN * DAY_S):
         hours.setdefault(hour.node, []).append(hour)
     paused = {pause.node for pause in known.pauses()}
-    context = _Context(known, max_age_s, paused, known.forecasts(), _simulated(known), names, {})
+    context = _Context(known, max_age_s, paused, known.forecasts(), rolling(known), _simulated(known), names, {})
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
     hosts, money = _money(context, order, {node.host for node in everyone if node not in order})
@@ -98,6 +101,7 @@ class _Context:
     max_age_s: int
     paused: set[str | None]
     forecasts: Mapping[str, Mapping[str, Any]]
+    scores: Mapping[str, Rolling]
     simulated: bool
     configured: set[str]
     usd: dict[str, _Usd]
@@ -198,6 +202,7 @@ def _node(context: _Context, node: NodeConfig, stored: Node | None, hours: list[
         "known_hours_30d": len(usd.hours_30d),
         **_standings(context, node.name),
         "usd_per_hour_forecast": _forecast(context.forecasts.get(node.name)),
+        "coverage80": scores.coverage80 if (scores := context.scores.get(node.name)) else None,
     }
     usage = known.usage(node.name)
     row["allocation"] = {str(r): one.allocated for r, one in usage.items() if one.allocated is not None}
@@ -293,6 +298,8 @@ def _notes(
         yield "paused: collected, not acted on"
     if usd.unpriced:
         yield f"{len(usd.unpriced)} hours have no price, so their USD is unknown"
+    if row["coverage80"] is not None and row["coverage80"] < _POOR_COVERAGE:
+        yield f"its 80 % bands held only {row['coverage80']:.0%} of the hours of the last {ROLLING_DAYS} days"
     if not hours and row["last_seen"]:
         yield "no earnings known yet: the next readings will tell"
     for one in row["earned"]:

@@ -10,6 +10,7 @@ import json
 import sqlite3
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import astuple, fields
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ from . import __version__
 from .backoff import Backoff
 from .booking import book, known_zeros
 from .errors import FailureKind
+from .scoring import Score
 from .settled import add_settled
 from .timefmt import compact
 from .types import (
@@ -184,6 +186,15 @@ class Store:
                 "forecast": to_json(forecast),
                 "learned": learned_s,
             },
+        )
+
+    def add_scores(self, scores: Iterable[Score], learned_s: int) -> None:
+        """Store how the forecasts of each day did, as far as it is scored now; earlier states of a day stay."""
+        names = [column.name for column in fields(Score)]
+        marks = ", ".join("?" * (len(names) + 1))
+        self.connection.executemany(
+            f"INSERT INTO forecast_scores ({', '.join(names)}, learned_s) VALUES ({marks}) ON CONFLICT DO NOTHING",  # noqa: S608 - only names of columns
+            [(*astuple(one), learned_s) for one in scores],
         )
 
     def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> str:

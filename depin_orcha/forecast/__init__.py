@@ -1,9 +1,10 @@
-"""One module here is one idea of what comes next; every idea is tried on the past and the best one speaks.
+"""What comes next, from what came before: a pool of models, tried on the past, speaks with one voice.
 
-A forecaster is whatever has ``name``, ``min_points`` and ``predict``: a module of this package (drop it in, it
-competes) or an installed plugin's entry point in the group ``depin_orcha.forecasters``. Modules without these three
-are the contest itself: ``series`` (what goes in), ``kinds`` (what sort of series), ``contest`` (backtests),
-``bands`` (intervals), ``compose`` (what comes out), ``inputs`` (files).
+``series`` is what goes in; ``kinds`` says what sort of series it is, ``history`` what may be learned from;
+``regression``, ``smoothing``, ``calendar`` and ``profiles`` are the models, ``pool`` is their contest; ``bands`` and
+``totals`` are the intervals; ``sparse``, ``payout`` and ``cold`` are for series that a pool cannot help; ``fit`` is
+what is learned, as a state that can be stored, and ``document`` what comes out. Installed plugins compete through entry
+points in the group ``depin_orcha.forecasters``.
 
 Importing this package costs nothing: numpy is loaded by the first forecast.
 """
@@ -11,13 +12,12 @@ Importing this package costs nothing: numpy is loaded by the first forecast.
 from __future__ import annotations
 
 import logging
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from depin_orcha.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "depin_orcha.forecasters"
 DEFAULT_HORIZON = 24
 DEFAULT_LEVELS = (80, 95)
+_REGRESSIONS = ("ar_sparse", "ar_short", "ar_difference", "ar_medium", "ar_medium_difference", "ar_long")
+BUILT_IN = frozenset(
+    (
+        *("zero", "recent_level", "seasonal_naive", "weekly_naive"),
+        *("day_mean", "day_median", "day_shape", "week_mean"),
+        *(f"{name}{scale}" for name in (*_REGRESSIONS, "smoothing", "calendar") for scale in ("", "_log")),
+    )
+)
+"""Names that a plugin cannot take."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,51 +66,43 @@ def forecast_series(
 
     ``batch`` holds members of ``series`` of a ``forecast --input`` document, the answer members of
     ``data.forecasts`` of its ``--json`` output, in the unit of ``y``; ``horizon`` is in bins, ``levels`` in percent.
+    Series with the same ``protocol`` are siblings: a new one borrows from those that have a history.
     Raises ``SeriesError``, which is both a ``ValueError`` and a ``DataError``, naming the path of what is wrong.
     """
-    from .compose import compose
+    from .document import document
+    from .fit import fitted
     from .series import Series, check_horizon, check_levels
 
     check_horizon(horizon)
     ordered = check_levels(levels)
     parsed = [Series.from_member(member, f"series[{index}]") for index, member in enumerate(batch)]
-    models = forecasters()
-    return [compose(series, models, horizon, ordered) for series in parsed]
+    plugins = forecasters()
+    fits = fitted(parsed, horizon, plugins)
+    return [document(fit, series, horizon, ordered, plugins) for fit, series in zip(fits, parsed, strict=True)]
 
 
 def forecasters() -> list[Forecaster]:
-    """All that compete, seasonal naive first: on a tie the first one wins, so the others have to beat it.
+    """The installed plugins, by name: they compete with the built-in pool.
 
-    One that cannot be loaded is left out with a warning. Raises ``ConfigError`` when two carry the same name.
+    One that cannot be loaded is left out with a warning. Raises ``ConfigError`` when two carry the same name, or one
+    that of a built-in model.
     """
-    from . import naive
-
-    found: dict[str, tuple[Forecaster, str]] = {naive.name: (naive, naive.__name__)}
-    for candidate, origin in sorted(_candidates(), key=lambda pair: pair[1]):
-        if candidate is naive:
-            continue
-        if candidate.name in found:
-            raise ConfigError(
-                f"forecaster {candidate.name!r} is offered by both {found[candidate.name][1]} and {origin}",
-                "uninstall one of them",
-            )
-        found[candidate.name] = (candidate, origin)
-    return [candidate for candidate, _ in found.values()]
-
-
-def _candidates() -> Iterator[tuple[Forecaster, str]]:
     from importlib.metadata import entry_points
-    from pkgutil import iter_modules
 
-    loaders = {f"{__name__}.{module.name}": import_module for module in iter_modules(__path__)}
-    plugins = {point.value: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    for origin in (*loaders, *plugins):
+    found: dict[str, tuple[Forecaster, str]] = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.value):
         try:
-            candidate: object = plugins[origin].load() if origin in plugins else import_module(origin)
+            candidate: object = point.load()
         except Exception as error:  # noqa: BLE001 - a broken forecaster must not take the others down
-            _log.warning("forecaster=%s left out: %s: %s", origin, type(error).__name__, error)
+            _log.warning("forecaster=%s left out: %s: %s", point.value, type(error).__name__, error)
             continue
-        if isinstance(candidate, Forecaster):
-            yield candidate, origin
-        elif origin in plugins:
-            _log.warning("forecaster=%s left out: it lacks name, min_points or predict", origin)
+        if not isinstance(candidate, Forecaster):
+            _log.warning("forecaster=%s left out: it lacks name, min_points or predict", point.value)
+            continue
+        other = found.setdefault(candidate.name, (candidate, point.value))[1]
+        if candidate.name in BUILT_IN or other != point.value:
+            origin = "the built-in pool" if candidate.name in BUILT_IN else other
+            raise ConfigError(
+                f"forecaster {candidate.name!r} is offered by both {origin} and {point.value}", "uninstall one of them"
+            )
+    return [candidate for _, (candidate, _) in sorted(found.items())]

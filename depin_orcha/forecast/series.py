@@ -41,7 +41,8 @@ class Series:
 
     ``y`` is what was earned in each bin, NaN where nothing was observed; ``price`` the last known price of one token
     in that bin, NaN before the first one, None for a series without prices; ``down`` marks bins in which the node
-    was not running; ``end_s`` is the end of the last bin in epoch seconds.
+    was not running, and ``told`` whether its states are known at all; ``end_s`` is the end of the last bin in epoch
+    seconds; series of the same ``protocol`` (empty: unknown) are siblings.
     """
 
     id: str
@@ -50,6 +51,8 @@ class Series:
     y: NDArray[np.float64]
     price: NDArray[np.float64] | None
     down: NDArray[np.bool_]
+    told: bool = False
+    protocol: str = ""
 
     @property
     def season(self) -> int:
@@ -73,7 +76,11 @@ class Series:
         y = _numbers(entry["y"], f"{path}.y")
         price = _prices(entry.get("price"), len(y), f"{path}.price")
         down = _down(entry.get("state"), len(y), f"{path}.state")
-        return cls(entry["id"], start_s + freq_s * len(y), freq_s, y, price, down)
+        told = any(word is not None for word in entry.get("state") or ())
+        protocol = entry.get("protocol") or ""
+        if not isinstance(protocol, str):
+            raise SeriesError(f"{path}.protocol: expected text, got {_shown(protocol)}")
+        return cls(entry["id"], start_s + freq_s * len(y), freq_s, y, price, down, told, protocol)
 
 
 def refuse_unknown(entry: Mapping[str, Any], known: Sequence[str], path: str) -> None:

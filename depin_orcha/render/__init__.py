@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 from typing import Any
 
@@ -33,6 +33,20 @@ def to_text(show: Callable[[Any], None], *, no_color: bool) -> str:
     show(console)
     text = buffer.getvalue()
     return text if _speaks_unicode() else _ascii(text)
+
+
+def progress(*, hidden: bool) -> Callable[[Sequence[int]], Iterable[int]]:
+    """What passes a sequence on and, on a terminal, shows on stderr how far it is."""
+
+    def shown(sequence: Sequence[int]) -> Iterable[int]:
+        if hidden or not sys.stderr.isatty():
+            return sequence
+        from rich.console import Console
+        from rich.progress import track
+
+        return track(sequence, description="replaying", console=Console(stderr=True), transient=True)
+
+    return shown
 
 
 def _pipe_width() -> int:

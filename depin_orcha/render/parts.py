@@ -6,6 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+NARROW = 90
+"""Columns of a terminal below which tables leave out what is not essential."""
 _UNBOUNDED = 10_000
 
 
@@ -39,6 +41,11 @@ def usd_text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"
+
+
+def percent_text(share: float | None) -> str:
+    """A share for reading; ``-`` where it is unknown."""
+    return "-" if share is None else f"{share:.0%}"
 
 
 def amount_text(amount: str | None) -> str:

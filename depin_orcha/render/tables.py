@@ -11,7 +11,7 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import amount_text, new_table, print_line, print_table, usd_text
+from .parts import NARROW, amount_text, new_table, print_line, print_table, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
@@ -22,7 +22,6 @@ _FAILED = {
     "transient": "unreachable",
 }
 """Why a node could not be read, which stands where its own health would."""
-_NARROW = 90
 
 
 def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
@@ -32,7 +31,7 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
         console.print("No node is known yet. Describe yours with: depin-orcha init")
         return
     table = new_table("SIMULATED nodes" if simulated else "Nodes")
-    wide = console.width >= _NARROW
+    wide = console.width >= NARROW
     table.add_column("node", overflow="fold", min_width=8)
     if wide:
         table.add_column("host")
@@ -122,49 +121,6 @@ def collect(console: Console, data: Mapping[str, Any]) -> None:
             "-" if earned is None else f"{amount_text(earned['amount'])} {earned['currency']}",
             "-" if earned is None else usd_text(earned["usd"]),
             node["health"]["reason"],
-        )
-    print_table(console, table)
-
-
-def forecast(console: Console, data: Mapping[str, Any]) -> None:
-    """Expected income of each node over the horizon, with its 80 % band."""
-    if not data["forecasts"]:
-        console.print("No history yet: collect at least twice, an hour apart.")
-        return
-    table = new_table(f"Forecast of the next {data['forecasts'][0]['horizon_h']} h")
-    wide = console.width >= _NARROW
-    more = ("model", "MASE", "history") if wide else ()
-    for name in ("node", "unit", "expected", "80 % band", *more, "what it is"):
-        right = name in ("expected", "80 % band", "MASE", "history")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
-    for one in data["forecasts"]:
-        total = one["total"]
-        cells = [one["node"], "USD" if one["unit"] == "usd_per_hour" else one["currency"], usd_text(total["mean"])]
-        cells.append(f"{usd_text(total['lo80'])} to {usd_text(total['hi80'])}")
-        if wide:
-            mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
-            cells += [one["model"] or "-", mase, f"{one['hours_of_history']:g} h"]
-        table.add_row(*cells, one["type"] + (f" ({', '.join(one['flags'])})" if one["flags"] else ""))
-    console.print(table)
-
-
-def forecast_series(console: Console, data: Mapping[str, Any]) -> None:
-    """The same for series that came in a file."""
-    table = new_table("Forecasts")
-    for name in ("series", "starts", "total", "80 % band", "model", "MASE", "reason"):
-        table.add_column(name, overflow="fold")
-    for one in data["forecasts"]:
-        total = one["total"]
-        low, high = total["lo"].get("80"), total["hi"].get("80")
-        mase = "-" if one["mase"] is None else f"{one['mase']:.2f}"
-        table.add_row(
-            one["id"],
-            one["start"],
-            usd_text(total["mean"]),
-            f"{usd_text(low)} to {usd_text(high)}",
-            one["model"] or "-",
-            mase,
-            one["reason"],
         )
     print_table(console, table)
 

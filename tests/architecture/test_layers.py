@@ -14,6 +14,7 @@ PURE = {
     "errors",
     "accrual",
     "costs",
+    "growth",
     "economics",
     "anomaly",
     "heal",
@@ -22,7 +23,7 @@ PURE = {
     "forecast",
     "optimize",
 }
-TOP = {"cli", "cycle"}
+TOP = {"cli", "cli_look", "cli_setup", "cycle"}
 VERBS = {"collect", "planning", "execute", "status"}
 
 

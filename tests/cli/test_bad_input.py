@@ -151,7 +151,7 @@ def test_nodes_in_the_database_are_enough_to_forecast(place: Place) -> None:
 
 def test_no_history_yet(place: Place) -> None:
     place.config.write_text(STORJ)
-    assert place.json("forecast", now=NOW_S).data == {"forecasts": [], "anomalies": []}
+    assert place.json("forecast", now=NOW_S).data == {"forecasts": [], "outlook": [], "anomalies": []}
     plan = place.json("optimize", now=NOW_S).data
     assert plan["decision"] == "hold"
     assert plan["reason"]

@@ -23,30 +23,35 @@ def one(y: np.ndarray) -> dict[str, Any]:
     return forecast_series([{"id": "a", "start": "2026-01-01", "y": y}])[0]
 
 
-def drop_in(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, source: str) -> None:
-    """A module ``name`` of the package, for the length of a test."""
-    (folder / f"{name}.py").write_text(source, encoding="utf-8")
-    monkeypatch.setattr(forecast, "__path__", [*forecast.__path__, str(folder)])
-    monkeypatch.delitem(sys.modules, f"{forecast.__name__}.{name}", raising=False)
+def plugin(folder: Path, module: str, source: str) -> None:
+    """An installed distribution that offers ``module`` as a forecaster."""
+    (folder / f"{module}.py").write_text(source, encoding="utf-8")
+    metadata = folder / f"{module}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_text(f"[depin_orcha.forecasters]\n{module} = {module}\n", encoding="utf-8")
 
 
-def test_a_module_that_is_dropped_in_competes_and_can_win(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    rising = 1.0 + np.arange(300) % 7 + np.arange(300) / 10
-    assert one(rising)["model"] != "oracle"
-    drop_in(
-        monkeypatch,
-        tmp_path,
-        "oracle",
-        "import numpy as np\n"
-        "name, min_points = 'oracle', 24\n"
-        "def predict(y, horizon, season):\n"
-        "    hours = len(y) + np.arange(horizon)\n"
-        "    return 1.0 + hours % 7 + hours / 10\n",
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str, body: str) -> None:
+    """A plugin ``name`` whose ``predict`` has this body, for the length of a test."""
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    plugin(
+        folder,
+        name,
+        f"import numpy as np\nname, min_points = '{name}', 24\ndef predict(y, horizon, season):\n    {body}\n",
     )
-    document = one(rising)
-    assert document["model"] == "oracle"
-    assert document["mase"] == pytest.approx(0)
-    assert document["median"][0] == pytest.approx(1 + 300 % 7 + 30)
+
+
+def test_a_plugin_that_knows_better_speaks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    y = np.random.default_rng(1).lognormal(0, 1, 600)
+    assert "seer" not in one(y[:500])["models"]
+    install(monkeypatch, tmp_path, "seer", "return np.random.default_rng(1).lognormal(0, 1, 600)[len(y):][:horizon]")
+    document = one(y[:500])
+    assert document["models"] == {"seer": 1.0}
+    assert document["model"] == "seer"
+    assert document["mase"] == pytest.approx(0, abs=1e-6)
+    assert document["median"] == pytest.approx(y[500:524], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -60,52 +65,37 @@ def test_a_module_that_is_dropped_in_competes_and_can_win(monkeypatch: pytest.Mo
         "return np.zeros(horizon) if len(y) < 200 else np.full(horizon, np.inf)",
     ],
 )
-def test_a_failing_model_drops_out_and_the_rest_goes_on(
+def test_a_failing_plugin_drops_out_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str
 ) -> None:
     y = simulated.daylight(22, 300)
     before = one(y)
-    source = f"import numpy as np\nname, min_points = 'shaky', 24\ndef predict(y, horizon, season):\n    {body}\n"
-    drop_in(monkeypatch, tmp_path, "shaky", source)
+    install(monkeypatch, tmp_path, "shaky", body)
     after = one(y)
     assert "shaky failed and dropped out" in after.pop("reason")
     before.pop("reason")
     assert after == before
 
 
-def test_a_wild_model_is_held_near_what_was_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = (
-        "import numpy as np\nname, min_points = 'wild', 24\n"
-        "def predict(y, horizon, season):\n"
-        "    return np.full(horizon, 1e12) if len(y) == 300 else np.resize(y[-season:], horizon)\n"
-    )
-    drop_in(monkeypatch, tmp_path, "wild", source)
+def test_a_wild_plugin_is_held_near_what_was_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    body = "return np.full(horizon, 1e12) if len(y) == 300 else np.resize(y[-season:], horizon)"
+    install(monkeypatch, tmp_path, "wild", body)
     y = np.tile(np.arange(1.0, 25.0), 13)[:300]
-    assert max(one(y)["hi"]["95"]) < 100
+    document = one(y)
+    assert document["models"]["wild"] > 0
+    assert max(document["hi"]["95"]) < 100
 
 
-def test_a_module_that_cannot_be_imported_is_left_out(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    known = [model.name for model in forecasters()]
-    drop_in(monkeypatch, tmp_path, "broken", "import a_library_that_nobody_has\n")
-    assert [model.name for model in forecasters()] == known == ["seasonal_naive", "profile", "zero"]
-    assert "forecaster=depin_orcha.forecast.broken left out" in caplog.text
-
-
-def test_two_models_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    drop_in(monkeypatch, tmp_path, "second", "name, min_points = 'profile', 1\ndef predict(y, horizon, season): ...\n")
-    with pytest.raises(ConfigError, match="'profile' is offered by both"):
+def test_the_name_of_a_built_in_model_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    install(monkeypatch, tmp_path, "day_mean", "return np.zeros(horizon)")
+    with pytest.raises(ConfigError, match="'day_mean' is offered by both the built-in pool and day_mean"):
         forecasters()
 
 
-def plugin(folder: Path, module: str, source: str) -> None:
-    """An installed distribution that offers ``module`` as a forecaster."""
-    (folder / f"{module}.py").write_text(source, encoding="utf-8")
-    metadata = folder / f"{module}-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n", encoding="utf-8")
-    (metadata / "entry_points.txt").write_text(f"[depin_orcha.forecasters]\n{module} = {module}\n", encoding="utf-8")
+def test_every_model_that_speaks_has_a_reserved_name() -> None:
+    spoken = set(one(simulated.bandwidth(3, 1000))["models"]) | set(one(simulated.storage(3, 300))["models"])
+    assert len(spoken) > 8
+    assert spoken <= forecast.BUILT_IN
 
 
 def test_plugins_compete_and_broken_ones_do_not(
@@ -115,9 +105,7 @@ def test_plugins_compete_and_broken_ones_do_not(
     plugin(tmp_path, "plugged", "name, min_points = 'plugged', 10\ndef predict(y, horizon, season): ...\n")
     plugin(tmp_path, "unplugged", "name = 'unplugged'\n")
     names = [model.name for model in forecasters()]
-    assert names[0] == "seasonal_naive"
-    assert "plugged" in names
-    assert "unplugged" not in names
+    assert names == ["plugged"]
     assert "forecaster=unplugged left out: it lacks name, min_points or predict" in caplog.text
 
 
