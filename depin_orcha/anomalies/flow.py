@@ -1,7 +1,7 @@
 """Income that flows most hours: what is expected of an hour, and how deep a fall is.
 
-The profile is a level (median of the last seven days), a factor per hour of the day and one per day of the week. What
-is left is a persistent noise: z, the logarithm of income over profile, follows z[t] = rho z[t-1] + u[t]. A fall by a
+The profile is a level (median of the last seven days), a factor per hour of the day and one per hour of the week, as a
+weekend begins at any hour. What is left is a persistent noise: z, the logarithm of income over profile, follows z[t] = rho z[t-1] + u[t]. A fall by a
 constant factor that begins at an hour shows as one large u there and as (1 - rho) of it in each hour after, so that
 over k hours
 
@@ -38,10 +38,13 @@ _FLOOR = 0.05
 _LOWEST_Z = -3.0
 _OUTLIER = 8.0
 _LEAST_FACTOR = 0.02
+_SPIKE = 2.0
+"""So many times the highest z that counts is a spike: its end is no fall."""
 _LEVEL_DAYS, _FIRST_DAYS = 7, 4
 _KNOWN = 0.75
 _DAY_KNOWN_H = 12
 _WEEK_H = 7 * 24
+_NEAR_H = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Flow:
 
     def expected(self, hour: int) -> float:
         """Usual income of an hour, counted from the epoch."""
-        return self.level * self.of_day[hour % 24] * self.of_week[hour // 24 % 7] * exp(self.centre)
+        return self.level * self.of_day[hour % 24] * self.of_week[hour % _WEEK_H] * exp(self.centre)
 
     def shares(self, hours: Sequence[float | None], end_s: int) -> tuple[float, float]:
         """(earned, expected) of those of the hours that are known; the last of them ends at ``end_s``."""
@@ -104,15 +107,17 @@ class Flow:
         before: float | None = None
         for hour, y in enumerate(hours, start=end_s // HOUR_S - len(hours)):
             term = z = None
+            told = 0.0
             if y is not None and isfinite(y):
                 e = self.expected(hour)
-                z = min(max(log(max(y / e, _FLOOR)), _LOWEST_Z), self.most)
+                told = log(max(y / e, _FLOOR))
+                z = min(max(told, _LOWEST_Z), self.most)
                 if before is not None:
                     sigma = self.sigma[hour % 24]
                     u = min(max(z - self.rho * before, -_OUTLIER * sigma), _OUTLIER * sigma)
                     term = (y, e, u, 1 / (sigma * sigma))
             terms.append(term)
-            before = z
+            before = None if z is not None and told > _SPIKE * self.most else z
         return terms[1:]
 
     def _counts(self, earned: Any, expected: Any) -> Any:
@@ -154,13 +159,15 @@ def learn_flow(y: Floats, end_s: int) -> Flow | None:
         of_day = _by(y / np.repeat(days, 24), hour % 24, 24)
     of_day = np.maximum(of_day / of_day.mean(), _LEAST_FACTOR)
     weekday = hour[::24] // 24 % 7
-    of_week = _factors_of_week(days, weekday)
-    adjusted = days / of_week[weekday]
+    of_weekday = _factors_of_week(days, weekday)
+    adjusted = days / of_weekday[weekday]
     levels = np.array([_median(adjusted[max(0, one - _LEVEL_DAYS) : one]) for one in range(len(days) + 1)])
     level = float(levels[-1])
     if not level > 0:
         return None
-    expected = np.repeat(levels[:-1], 24) * of_day[hour % 24] * of_week[hour // 24 % 7]
+    expected = np.repeat(levels[:-1], 24) * of_day[hour % 24]
+    of_week = _factors_of_hours(y, expected, hour % _WEEK_H)
+    expected *= of_week[hour % _WEEK_H]
     first = _FIRST_DAYS * 24
     with np.errstate(all="ignore"):
         z = np.log(np.maximum(y / expected, _FLOOR))[first:]
@@ -170,9 +177,11 @@ def learn_flow(y: Floats, end_s: int) -> Flow | None:
         return None
     z -= centre
     most = 1.5 * 1.4826 * _median(np.abs(z))
+    after_spike = z[:-1] > _SPIKE * most
     z = np.clip(z, _LOWEST_Z, most)
     rho = _persistence(z)
     u = z[1:] - rho * z[:-1]
+    u[after_spike] = np.nan
     of_hour = hour[first + 1 :] % 24
     sigma = _spreads(u, of_hour)
     known_days = int(np.isfinite(days).sum())
@@ -199,6 +208,19 @@ def _factors_of_week(days: Floats, weekday: NDArray[np.intp]) -> Floats:
         ratio = days / around
     counts = np.array([np.isfinite(ratio[weekday == one]).sum() for one in range(7)])
     return (counts * _by(ratio, weekday, 7) + 2) / (counts + 2)
+
+
+def _factors_of_hours(y: Floats, expected: Floats, of_week: NDArray[np.intp]) -> Floats:
+    """What each hour of the week brings beside that, by it and its neighbours; drawn to 1 where weeks are few."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        ratio = y / expected
+    rows = np.full((-(-len(y) // _WEEK_H), _WEEK_H), np.nan)
+    rows[np.arange(len(y)) // _WEEK_H, of_week] = ratio
+    near = np.concatenate([np.roll(rows, shift, axis=1) for shift in range(-_NEAR_H, _NEAR_H + 1)])
+    counts = np.isfinite(rows).sum(axis=0)
+    return (counts * _by(near.ravel(), np.tile(np.arange(_WEEK_H), len(near)), _WEEK_H) + 2) / (counts + 2)
 
 
 def _by(values: Floats, group: NDArray[np.intp], size: int) -> Floats:

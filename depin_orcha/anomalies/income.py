@@ -12,8 +12,8 @@ from .flow import MATERIAL
 from .nouns import INCOME, UNUSED, Finding, Kind, Known, Severity
 from .usual import Usual, amounts, at_end, payouts_of, unpaid_hours, unused_hours, zero_hours
 
-_SIGMAS = 4.5
-_BEYOND_WORST = 1.3
+_SIGMAS = 5.0
+_BEYOND_WORST = 1.2
 """A fall is one of at least so many sigmas, and so much deeper than any in the history."""
 _LEAST_DAYS = 14
 _GOES_ON = 0.5
