@@ -25,6 +25,7 @@ _FLOWS = 0.2
 """Largest share of hours without income that still counts as a flow."""
 _PAYOUTS, _APART_H, _IRREGULAR = 6, 6, 0.15
 _LAST_PAYOUTS = 14
+_ENDS_H = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +160,18 @@ def unused_hours(hours: Sequence[float | None], working: Sequence[bool | None]) 
 def longest(marks: Sequence[bool | None]) -> tuple[int, int]:
     """(longest run of True that has ended, length from which on a run is unusual); None neither ends nor adds.
 
-    Of runs that come to their end by chance, the longest of n is exceeded by so much once in a decade or so. Where most
-    are nearly as long as the longest, it is enough to be half as far again from the middle one, and a quarter of that.
-    Never below three hours.
+    Where nothing is known for half a day a run ends. Of runs that come to their end by chance, the longest of n is
+    exceeded by so much once in a decade or so. Where most are nearly as long as the longest, it is enough to be half as
+    far again from the middle one, and a quarter of that. Never below three hours.
     """
     lengths: list[int] = []
-    length = 0
+    length = unknown = 0
     for mark in marks:
-        if mark is not None:
-            if not mark and length:
-                lengths.append(length)
-            length = length + 1 if mark else 0
+        unknown = unknown + 1 if mark is None else 0
+        if length and (mark is False or unknown >= _ENDS_H):
+            lengths.append(length)
+            length = 0
+        length += mark is True
     if not lengths:
         return 0, 3
     lengths.sort()
