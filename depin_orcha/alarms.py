@@ -49,9 +49,8 @@ def document(one: Episode) -> dict[str, Any]:
         "since": rfc3339(one.since_s),
         "until": None if one.until_s is None else rfc3339(one.until_s),
         "score": round(one.score, 3),
-        "evidence": one.evidence,
+        "evidence": {"text": sentence(one)} | one.evidence,
         "cause": one.cause,
-        "text": sentence(one),
         "advice": advice(one),
     }
 

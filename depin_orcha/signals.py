@@ -37,6 +37,85 @@ _UNPAID_S = 18 * HOUR_S
 _HOURS_AGO_S, _WEEK_S = 3 * HOUR_S, 7 * DAY_S
 
 
+class _Hours:
+    """Hour by hour, what the database knew of a node."""
+
+    def __init__(self, known: AsOf, node: str) -> None:
+        self._known = known
+        self._node = node
+
+    def away(self, from_s: int) -> set[int]:
+        """Hours in which the node was not read, did not run, or was paused at times."""
+        rows = self._known.connection.execute(
+            "SELECT DISTINCT observed_s / 3600 FROM health_samples WHERE node = ? AND observed_s >= ? "
+            "AND learned_s <= ? AND (failure_kind IS NOT NULL OR status = 'down' OR reason LIKE 'paused%')",
+            (self._node, from_s, self._known.now_s),
+        )
+        hours = {row[0] * HOUR_S for row in rows}
+        for paused_s, until_s in self.pauses(from_s):
+            hours.update(range(paused_s // HOUR_S * HOUR_S, until_s, HOUR_S))
+        return hours
+
+    def pauses(self, from_s: int) -> Iterable[tuple[int, int]]:
+        """(from, until) of each pause, which may last."""
+        return self._known.connection.execute(
+            "SELECT max(paused_s, :from), min(coalesce(until_s, :now), CASE WHEN resumed_s <= :now THEN resumed_s "
+            "ELSE :now END) FROM pauses WHERE (node IS NULL OR node = :node) AND paused_s <= :now",
+            {"from": from_s, "now": self._known.now_s, "node": self._node},
+        )
+
+    def amounts(
+        self, hours: Iterable[EarnedHour], currency: str | None, from_s: int, to_s: int, away: set[int]
+    ) -> list[float | None]:
+        """Income of each hour of [from, to): None where not known, NaN where it is not known how much."""
+        amounts: list[float | None] = [None] * max((to_s - from_s) // HOUR_S, 0)
+        for one in hours:
+            index = (one.hour_s - from_s) // HOUR_S
+            if one.currency != currency or one.hour_s in away or not 0 <= index < len(amounts):
+                continue
+            if one.quality in (Quality.MEASURED, Quality.ESTIMATED):
+                amounts[index] = float(one.amount)
+            elif one.quality is Quality.INTERPOLATED:
+                is_zero = one.hour_s < self._known.now_s - _PENDING_S
+                amounts[index] = math.nan if one.amount else 0.0 if is_zero else None
+        return amounts
+
+    def use(self, from_s: int, to_s: int) -> tuple[list[bool | None], list[float | None]]:
+        """Of each hour of [from, to): whether the node worked throughout, or not at all; and what it stored at most."""
+        work = ("cpu_cores_used", "gpu_count_used", "uplink_bps_used", "downlink_bps_used")
+        used = " + ".join(f"coalesce({column}, 0)" for column in work)
+        rows = self._known.connection.execute(
+            f"SELECT observed_s / 3600, min({used}) > 0, max({used}) > 0, count(coalesce({', '.join(work)})), "  # noqa: S608
+            "max(storage_bytes_used) FROM usage_samples WHERE node = ? AND observed_s >= ? AND learned_s <= ? "
+            "GROUP BY 1",
+            (self._node, from_s, self._known.now_s),
+        )
+        size = max((to_s - from_s) // HOUR_S, 0)
+        working: list[bool | None] = [None] * size
+        stored: list[float | None] = [None] * size
+        for hour, always, ever, told, most in rows:
+            index = hour - from_s // HOUR_S
+            if 0 <= index < size:
+                working[index] = bool(ever) if told and always == ever else None
+                stored[index] = most
+        return working, stored
+
+    def told(self, from_s: int, to_s: int, away: set[int]) -> list[bool | None]:
+        """Of each hour of [from, to): whether anything new of its income was told; None where it was not read."""
+        connection, given = self._known.connection, (self._node, from_s, self._known.now_s)
+        news = connection.execute(
+            "SELECT DISTINCT learned_s / 3600 FROM accruals WHERE node = ? AND hour_s >= ? AND learned_s <= ?", given
+        )
+        told = {row[0] * HOUR_S for row in news}
+        rows = connection.execute(
+            "SELECT DISTINCT observed_s / 3600 FROM health_samples WHERE node = ? AND observed_s >= ? "
+            "AND learned_s <= ?",
+            given,
+        )
+        read = {row[0] * HOUR_S for row in rows} - away
+        return [hour_s in told if hour_s in read else None for hour_s in range(from_s, to_s, HOUR_S)]
+
+
 class Signals:
     """One node as it was known; ``hours``: its earned hours of the last days."""
 
@@ -58,13 +137,14 @@ class Signals:
         contact = self._contact()
         told = [one.hour_s + HOUR_S for one in self._hours if one.currency == currency and one.hour_s < self._end_s]
         told_s = max(told, default=None)
-        away = self._away(first_s)
+        own = _Hours(known, self.node)
+        away = own.away(first_s)
         if contact is not None and contact.good_s is not None:
             # The last hour that was told of may not be told of in full.
             away |= set(range(contact.good_s // HOUR_S * HOUR_S, self._end_s, HOUR_S))
             away |= {told_s - HOUR_S} if told_s is not None and told_s < self._end_s else set()
-        hours = self._amounts(self._hours, currency, first_s, self._end_s, away)
-        working, stored = self._use(first_s, self._end_s)
+        hours = own.amounts(self._hours, currency, first_s, self._end_s, away)
+        working, stored = own.use(first_s, self._end_s)
         seen = known.last_seen(self.node)
         return Known(
             now_s,
@@ -92,7 +172,7 @@ class Signals:
 
     def _usual(self, span: Reference, currency: str | None) -> Usual | None:
         """What is usual by this past: as it was stored, or learned now."""
-        named = to_json(asdict(span))
+        named = to_json({"currency": currency} | asdict(span))
         row = self._known.connection.execute(
             "SELECT usual_json FROM usual WHERE node = ? AND learned_s <= ? AND reference_json = ?",
             (self.node, self._known.now_s, named),
@@ -105,15 +185,23 @@ class Signals:
         return usual
 
     def _past(self, span: Reference, currency: str | None) -> Past:
+        """As it was known when it was last to be learned anew: what is usual then follows from its past alone."""
+        known = AsOf(self._known.connection, self._renewed_s())
+        own = _Hours(known, self.node)
         from_s = max(span.from_s, span.to_s - HISTORY_H * HOUR_S)
-        hours = [one for one in self._known.hours(from_s, self.node) if one.hour_s < span.to_s]
+        hours = [one for one in known.hours(from_s, self.node) if one.hour_s < span.to_s]
         from_s = min((one.hour_s for one in hours), default=span.to_s)
-        away = self._away(from_s)
-        working, stored = self._use(from_s, span.to_s)
-        told = self._told(from_s, span.to_s, away)
+        away = own.away(from_s)
+        working, stored = own.use(from_s, span.to_s)
         kept = [one for one in stored if one is not None]
-        amounts = self._amounts(hours, currency, from_s, span.to_s, away)
-        return Past(span.to_s, amounts, working, told, span.holes, median(kept) if kept else None)
+        return Past(
+            span.to_s,
+            own.amounts(hours, currency, from_s, span.to_s, away),
+            working,
+            own.told(from_s, span.to_s, away),
+            span.holes,
+            median(kept) if kept else None,
+        )
 
     def _contact(self) -> Contact | None:
         last = self._known.health(self.node)
@@ -131,77 +219,10 @@ class Signals:
             "SELECT min(observed_s), count(*) FROM health_samples WHERE node = ? AND learned_s <= ? AND observed_s > ?",
             (*at, good_s or 0),
         ).fetchone()
+        # What was so during a pause was meant to be.
+        resumed_s = max((until_s for _, until_s in _Hours(self._known, self.node).pauses(0)), default=0)
+        bad_s = max(bad_s, min(resumed_s, last.observed_s))
         return Contact(last.observed_s, good_s, bad_s, count, last.failure_kind, last.status, last.reason)
-
-    def _away(self, from_s: int) -> set[int]:
-        """Hours in which the node was not read, did not run, or was paused at times."""
-        rows = self._known.connection.execute(
-            "SELECT DISTINCT observed_s / 3600 FROM health_samples WHERE node = ? AND observed_s >= ? "
-            "AND learned_s <= ? AND (failure_kind IS NOT NULL OR status = 'down' OR reason LIKE 'paused%')",
-            (self.node, from_s, self._known.now_s),
-        )
-        hours = {row[0] * HOUR_S for row in rows}
-        for paused_s, until_s in self._pauses(from_s):
-            hours.update(range(paused_s // HOUR_S * HOUR_S, until_s, HOUR_S))
-        return hours
-
-    def _pauses(self, from_s: int) -> Iterable[tuple[int, int]]:
-        return self._known.connection.execute(
-            "SELECT max(paused_s, :from), min(coalesce(until_s, :now), CASE WHEN resumed_s <= :now THEN resumed_s "
-            "ELSE :now END) FROM pauses WHERE (node IS NULL OR node = :node) AND paused_s <= :now",
-            {"from": from_s, "now": self._known.now_s, "node": self.node},
-        )
-
-    def _amounts(
-        self, hours: Iterable[EarnedHour], currency: str | None, from_s: int, to_s: int, away: set[int]
-    ) -> list[float | None]:
-        """Income of each hour of [from, to): None where not known, NaN where it is not known how much."""
-        amounts: list[float | None] = [None] * max((to_s - from_s) // HOUR_S, 0)
-        for one in hours:
-            index = (one.hour_s - from_s) // HOUR_S
-            if one.currency != currency or one.hour_s in away or not 0 <= index < len(amounts):
-                continue
-            if one.quality in (Quality.MEASURED, Quality.ESTIMATED):
-                amounts[index] = float(one.amount)
-            elif one.quality is Quality.INTERPOLATED:
-                is_zero = one.hour_s < self._known.now_s - _PENDING_S
-                amounts[index] = math.nan if one.amount else 0.0 if is_zero else None
-        return amounts
-
-    def _use(self, from_s: int, to_s: int) -> tuple[list[bool | None], list[float | None]]:
-        """Of each hour of [from, to): whether the node worked throughout, or not at all; and what it stored at most."""
-        work = ("cpu_cores_used", "gpu_count_used", "uplink_bps_used", "downlink_bps_used")
-        used = " + ".join(f"coalesce({column}, 0)" for column in work)
-        rows = self._known.connection.execute(
-            f"SELECT observed_s / 3600, min({used}) > 0, max({used}) > 0, count(coalesce({', '.join(work)})), "  # noqa: S608
-            "max(storage_bytes_used) FROM usage_samples WHERE node = ? AND observed_s >= ? AND learned_s <= ? "
-            "GROUP BY 1",
-            (self.node, from_s, self._known.now_s),
-        )
-        size = max((to_s - from_s) // HOUR_S, 0)
-        working: list[bool | None] = [None] * size
-        stored: list[float | None] = [None] * size
-        for hour, always, ever, told, most in rows:
-            index = hour - from_s // HOUR_S
-            if 0 <= index < size:
-                working[index] = bool(ever) if told and always == ever else None
-                stored[index] = most
-        return working, stored
-
-    def _told(self, from_s: int, to_s: int, away: set[int]) -> list[bool | None]:
-        """Of each hour of [from, to): whether anything new of its income was told; None where it was not read."""
-        connection, given = self._known.connection, (self.node, from_s, self._known.now_s)
-        news = connection.execute(
-            "SELECT DISTINCT learned_s / 3600 FROM accruals WHERE node = ? AND hour_s >= ? AND learned_s <= ?", given
-        )
-        told = {row[0] * HOUR_S for row in news}
-        rows = connection.execute(
-            "SELECT DISTINCT observed_s / 3600 FROM health_samples WHERE node = ? AND observed_s >= ? "
-            "AND learned_s <= ?",
-            given,
-        )
-        read = {row[0] * HOUR_S for row in rows} - away
-        return [hour_s in told if hour_s in read else None for hour_s in range(from_s, to_s, HOUR_S)]
 
     def _details(self, before_s: int) -> Details | None:
         text = self._one(
