@@ -7,6 +7,7 @@ lulls, demand that wanders, clocks that change, late payers, hours in which our 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,10 +49,11 @@ class Fault:
     kind: str
     start: int
     end: int
-    deadline_h: int | None
-    """How soon it is to be found after ``clock``; None: there is no target."""
+    deadline_h: int
+    """How soon it is to be found after ``clock``, when it first shows."""
     clock: int
-    aftermath_h: int = 24
+    aftermath_h: int
+    """So long after its end what is said may still be about it."""
 
 
 @dataclass
@@ -138,6 +140,30 @@ SORTS: Mapping[str, Callable[[Generator, int], np.ndarray]] = {
     "payouts": payouts,
     "tasks": tasks,
 }
+@dataclass(frozen=True)
+class FaultKind:
+    """``lasts``: shortest, longest, deadline, aftermath, in hours. ``causes``: what an episode of it may be about."""
+
+    lasts: tuple[int, int, int, int]
+    causes: tuple[str, ...]
+
+
+KINDS: Mapping[str, FaultKind] = {
+    "outage": FaultKind((5, 48, 4, 24), ("reach",)),
+    "flatline": FaultKind((8, 72, 4, 24), ("income",)),
+    "frozen answers": FaultKind((8, 72, 4, 24), ("income",)),
+    "stale reading": FaultKind((24, 72, 24, 24), ("reading",)),
+    "missed payouts": FaultKind((60, 120, 24, 24), ("income",)),
+    "half income": FaultKind((72, 144, 24, 24), ("income",)),
+    "drift": FaultKind((96, 168, 24, 24), ("income",)),
+    "score falling": FaultKind((96, 168, 24, 192), ("reputation one", "reputation ip_score")),
+    "unpaid work": FaultKind((72, 144, 24, 192), ("unpaid",)),
+    "usage without earnings": FaultKind((18, 48, 24, 24), ("income",)),
+    "earnings without usage": FaultKind((18, 48, 24, 24), ("unused",)),
+    "stale heartbeat": FaultKind((72, 120, 24, 24), ("heartbeat",)),
+    "uncollected": FaultKind((72, 120, 24, 24), ("uncollected",)),
+}
+"""An hour of nothing at all has to be found within 4 h, all else within a day."""
 FAULTS: Mapping[str, tuple[str, ...]] = {
     "storage": ("outage", "flatline", "half income", "drift", "frozen answers", "score falling"),
     "bandwidth": ("outage", "flatline", "half income", "drift"),
@@ -178,37 +204,20 @@ def _schedule(random: Generator, sort: str, earned: np.ndarray) -> list[Fault]:
             order = [str(one) for one in random.permutation(kinds)]
         if at + 10 * 24 > len(earned):
             return faults
-        fault = _fault(random, sort, order.pop(), at, earned)
+        fault = _fault(random, order.pop(), at, earned)
         faults.append(fault)
         at = fault.end + fault.aftermath_h + int(random.integers(4 * 24, 9 * 24))
 
 
-def _fault(random: Generator, sort: str, kind: str, at: int, earned: np.ndarray) -> Fault:
-    def lasting(low: int, high: int) -> int:
-        return at + int(random.integers(low, high))
-
-    if kind == "outage":
-        return Fault(kind, at, lasting(5, 48), 4, at)
-    if kind in ("flatline", "frozen answers"):
-        return Fault(kind, at, lasting(8, 72), 4, at)
-    if kind == "stale reading":
-        return Fault(kind, at, lasting(24, 72), 24, at)
-    if kind == "missed payouts":
-        clock = at + int(np.flatnonzero(earned[at:])[0])
-        return Fault(kind, at, lasting(60, 120), 24, clock)
-    if kind == "half income":
-        clock = at + int(np.flatnonzero(earned[at:])[0])
-        return Fault(kind, at, lasting(72, 144), 24, clock)
-    if kind == "drift":
-        return Fault(kind, at, lasting(96, 168), 24, at + 10)
-    if kind == "score falling":
-        return Fault(kind, at, lasting(96, 168), 24, at, 8 * 24)
-    if kind == "unpaid work":
-        return Fault(kind, at, lasting(72, 144), 24, at, 8 * 24)
-    if kind in ("usage without earnings", "earnings without usage"):
-        return Fault(kind, at, lasting(18, 48), 24, at)
-    assert kind in ("stale heartbeat", "uncollected"), kind
-    return Fault(kind, at, lasting(72, 120), 24, at)
+def _fault(random: Generator, kind: str, at: int, earned: np.ndarray) -> Fault:
+    shortest, longest, deadline, after = KINDS[kind].lasts
+    end = at + int(random.integers(shortest, longest))
+    clock = at
+    if kind in ("missed payouts", "half income"):
+        clock += int(np.flatnonzero(earned[at:])[0])
+    elif kind == "drift":
+        clock += 10
+    return Fault(kind, at, end, deadline, clock, after)
 
 
 class _World:
@@ -363,6 +372,39 @@ class Watched:
     """(cause, since) -> hour in which it was first said."""
     closed: dict[tuple[str, int], int]
     """The same for the hour in which it was said to be over."""
+
+
+@dataclass
+class Tally:
+    """What came of it: ``found`` and ``late`` by kind of fault, ``false`` by kind of episode."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    found: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    false: Counter[str] = field(default_factory=Counter)
+    years: float = 0.0
+
+    def add(self, watched: Watched) -> None:
+        """Count in a year. An episode is one of a fault's if it is told while that lasts and is about its cause.
+
+        The first is the find; any other one told meanwhile is a repetition; all the rest is false.
+        """
+        year = watched.year
+        self.years += len(year.hours) / YEAR_H
+        kinds = {(one.cause, one.since_s): str(one.kind) for one in watched.episodes}
+        left = dict(watched.told)
+        for fault in year.faults:
+            own = sorted(
+                (hour, key)
+                for key, hour in left.items()
+                if fault.start <= hour < fault.end + fault.aftermath_h and key[0] in KINDS[fault.kind].causes
+            )
+            self.faults[fault.kind] += 1
+            self.found[fault.kind] += bool(own) and own[0][0] <= fault.clock + fault.deadline_h
+            self.repeated += max(len(own) - 1, 0)
+            for _, key in own:
+                del left[key]
+        self.false.update(kinds[key] for key in left)
 
 
 def watch(year: Year, least: Callable[[int, int], float | None] | None = None) -> Watched:
