@@ -110,8 +110,8 @@ CREATE TABLE anomalies (
   evidence_json TEXT NOT NULL, until_s INTEGER, well_since_s INTEGER, settled INTEGER NOT NULL,
   PRIMARY KEY (node, cause, since_s, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE usual (
-  node TEXT PRIMARY KEY REFERENCES nodes (name), learned_s INTEGER NOT NULL, reference_json TEXT NOT NULL,
-  usual_json TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  node TEXT PRIMARY KEY REFERENCES nodes (name), past_json TEXT NOT NULL, usual_json TEXT NOT NULL)
+  STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
   id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
   expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,

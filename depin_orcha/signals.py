@@ -172,10 +172,9 @@ class Signals:
 
     def _usual(self, span: Reference, currency: str | None) -> Usual | None:
         """What is usual by this past: as it was stored, or learned now."""
-        named = to_json({"currency": currency} | asdict(span))
+        named = to_json({"currency": currency, "known_s": self._renewed_s()} | asdict(span))
         row = self._known.connection.execute(
-            "SELECT usual_json FROM usual WHERE node = ? AND learned_s <= ? AND reference_json = ?",
-            (self.node, self._known.now_s, named),
+            "SELECT usual_json FROM usual WHERE node = ? AND past_json = ?", (self.node, named)
         ).fetchone()
         if row is not None:
             document = json.loads(row[0])

@@ -28,15 +28,16 @@ class Watched:
 def watch(job: Job, store: Store) -> Watched:
     """The configured nodes are judged by what is known now, and what has changed is stored.
 
-    An instant before the last forecast is only looked at: what is said of it was said then.
+    An instant of the past that was asked for is only looked at: what is said of it was said then.
     """
     known = AsOf(store.connection, job.now_s)
     told = Watched()
     episodes = alarms.episodes(known)
     hours = _by_node(known)
     changed: list[Episode] = []
-    learned: list[tuple[str, int, str, str]] = []
-    for name in [node.name for node in known.nodes() if node.name in job.config.nodes and job.wanted(node.name)]:
+    learned: list[tuple[str, str, str]] = []
+    judged = [node.name for node in known.nodes() if node.name in job.config.nodes and job.wanted(node.name)]
+    for name in judged:
         own = [one for one in episodes if one.node == name]
         signals = Signals(known, name, hours.get(name, []), own)
         try:
@@ -46,13 +47,13 @@ def watch(job: Job, store: Store) -> Watched:
             continue
         changed += follow(name, verdict.findings, verdict.well, own, job.now_s)
         if signals.learned is not None:
-            learned.append((name, job.now_s, *signals.learned))
-    if not known.ran_later("forecast"):
+            learned.append((name, *signals.learned))
+    if not (job.fixed_now and known.ran_later("forecast")):
         with store.transaction() as connection:
             _store(connection, changed)
-            connection.executemany("INSERT OR REPLACE INTO usual VALUES (?, ?, ?, ?)", learned)
+            connection.executemany("INSERT OR REPLACE INTO usual VALUES (?, ?, ?)", learned)
     latest = {(one.node, one.cause, one.since_s): one for one in (*episodes, *changed)}
-    told.anomalies = [alarms.document(one) for one in alarms.recent(latest.values(), job.now_s) if job.wanted(one.node)]
+    told.anomalies = [alarms.document(one) for one in alarms.recent(latest.values(), job.now_s) if one.node in judged]
     return told
 
 

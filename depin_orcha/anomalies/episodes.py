@@ -18,7 +18,7 @@ _FORGOTTEN_S = HISTORY_H * HOUR_S
 _BEFORE_S, _AFTER_S = 12 * HOUR_S, 6 * HOUR_S
 _WELL_S = {REACH: HOUR_S // 2, INCOME: 4 * HOUR_S}
 _USUALLY_WELL_S = 2 * HOUR_S
-_REFRESH_S = 6 * HOUR_S
+_REFRESH_S = HOUR_S
 _WORSE = list(Severity)
 _TELLING = (Kind.LEVEL_SHIFT, Kind.DROP, Kind.FLATLINE, Kind.STALE_READING, Kind.USAGE_WITHOUT_EARNINGS)
 """Kinds of too little income, the most telling last: an open episode may change to a later one."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from depin_orcha.types import HOUR_S
 
-from .flow import MATERIAL
+from .flow import MATERIAL, Flow
 from .nouns import INCOME, UNUSED, Finding, Kind, Known, Severity
 from .usual import Usual, amounts, at_end, payouts_of, unpaid_hours, unused_hours, zero_hours
 
@@ -19,7 +19,9 @@ _LEAST_DAYS = 14
 _GOES_ON = 0.5
 """Part of a limit beyond which an open episode goes on."""
 _RECENT_H, _LEAST_RECENT_H = 12, 6
-_RECOVERED = 0.85
+_BACK = ((_RECENT_H, 0.85), (4, 0.95))
+_FLOWS_AGAIN = ((2, 0.5),)
+"""(hours, share of the usual): a fall is over when one of these is reached, a standstill when income flows again."""
 _PAYOUT_SIGMAS = 3.5
 _SHIFT = 0.6
 _SHIFT_SIGMAS = 4.0
@@ -116,7 +118,7 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
     if known.is_open(INCOME):
         sigmas, span_h = 0.0, _RECENT_H
         earned, expected = usual.flow.shares(known.hours[-span_h:], known.end_s)
-        if earned >= _RECOVERED * expected:
+        if not expected or _is_back(known, usual.flow):
             return None
     elif usual.flow.days < _LEAST_DAYS:
         return None
@@ -130,6 +132,15 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
         evidence |= {"sigmas": -sigmas, "limit_sigmas": limit}
     score = -sigmas / limit
     return Finding(Kind.DROP, INCOME, Severity.WARNING, known.end_s - span_h * HOUR_S, score, evidence)
+
+
+def _is_back(known: Known, flow: Flow) -> bool:
+    """Is the income of an open episode what it used to be?"""
+    for hours, share in _FLOWS_AGAIN if known.income_is(*_FLAT) else _BACK:
+        earned, expected = flow.shares(known.hours[-hours:], known.end_s)
+        if expected and earned >= share * expected:
+            return True
+    return False
 
 
 def _small_payout(known: Known, usual: Usual) -> Finding | None:

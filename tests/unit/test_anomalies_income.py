@@ -212,3 +212,10 @@ def test_an_open_fall_goes_on_until_income_is_back() -> None:
     lasting = {INCOME: episode(INCOME, Kind.DROP)}
     assert kinds(node("storage", last("storage", 24, 0.8), open=lasting)) == [Kind.DROP]
     assert kinds(node("storage", last("storage", 24, 0.95), open=lasting)) == []
+
+
+def test_a_standstill_is_over_when_income_flows_again() -> None:
+    lasting = {INCOME: episode(INCOME, Kind.FLATLINE)}
+    assert kinds(node("storage", [0.0] * 8, open=lasting)) == [Kind.FLATLINE]
+    assert kinds(node("storage", [*[0.0] * 8, *last("storage", 2, 0.3)], open=lasting)) == [Kind.DROP]
+    assert kinds(node("storage", [*[0.0] * 8, *last("storage", 2, 0.8)], open=lasting)) == []

@@ -59,7 +59,7 @@ def test_a_cause_is_told_once_however_long_it_lasts() -> None:
     told.hour(finding(), hours=48)
     (one,) = told.all
     assert (one.is_open, one.since_s) == (True, END_S)
-    assert told.rows == 1 + 47 // 6
+    assert told.rows == 48
 
 
 def test_it_gets_worse_within_the_episode_and_never_better() -> None:
