@@ -369,17 +369,21 @@ class Watched:
     episodes: list[Episode]
     """The latest state of each."""
     told: dict[tuple[str, int], int]
-    """(cause, since) -> hour in which it was first said."""
+    """(cause, since) -> hour at the end of which it was first said."""
     closed: dict[tuple[str, int], int]
     """The same for the hour in which it was said to be over."""
 
 
 @dataclass
 class Tally:
-    """What came of it: ``found`` and ``late`` by kind of fault, ``false`` by kind of episode."""
+    """What came of it: ``found`` in time by kind of fault, ``false`` by kind of episode.
+
+    ``delays``: hours until a fault was told, of all that were, by its kind.
+    """
 
     faults: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
+    delays: dict[str, list[int]] = field(default_factory=dict)
     repeated: int = 0
     false: Counter[str] = field(default_factory=Counter)
     years: float = 0.0
@@ -400,7 +404,9 @@ class Tally:
                 if fault.start <= hour < fault.end + fault.aftermath_h and key[0] in KINDS[fault.kind].causes
             )
             self.faults[fault.kind] += 1
-            self.found[fault.kind] += bool(own) and own[0][0] <= fault.clock + fault.deadline_h
+            delays = [hour + 1 - fault.clock for hour, _ in own[:1]]
+            self.found[fault.kind] += any(one <= fault.deadline_h for one in delays)
+            self.delays.setdefault(fault.kind, []).extend(delays)
             self.repeated += max(len(own) - 1, 0)
             for _, key in own:
                 del left[key]
