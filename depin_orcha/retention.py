@@ -55,8 +55,8 @@ def thin(store: Store, now_s: int, raw_days: int) -> None:
     """Once a day: of old readings only the first of each hour is left, and of very old ones the first of each day.
 
     Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes. Of forecasts that
-    are no longer needed to be scored, the first of each day is left; of what was scored, and of what was wrong, the last
-    state of each day.
+    are no longer needed to be scored, the first of each day is left; of what was scored, and of what was wrong, the
+    last state of each day.
     """
     today = compact(now_s)[:8]
     if store.connection.execute("SELECT 1 FROM meta WHERE key = 'thinned' AND value >= ?", (today,)).fetchone():

@@ -1,7 +1,7 @@
 """What is found of faults at known times in made-up years, what is told for nothing, and what it costs, in Markdown.
 
-Each kind of node of tests/faulty_years.py lives two years per seed, one with faults and one without, and is judged every
-hour by the functions that ``forecast`` calls.
+Each kind of node of tests/faulty_years.py lives two years per seed, one with faults and one without, and is judged
+every hour by the functions that ``forecast`` calls.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     show_found(tallies.values(), f"seeds {seeds[0]} to {seeds[-1]}")
     show_false(tallies)
     years = sum(one.years for one in tallies.values())
-    print(f"\nCPU: {1000 * seconds / years / YEAR_H:.2f} ms per node and hour, its year made up and told included")
+    sys.stdout.write(f"\nCPU: {1000 * seconds / years / YEAR_H:.2f} ms per node and hour, its year made up and told included\n")
     show_cost()
 
 
@@ -105,9 +105,10 @@ def show_cost() -> None:
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A table in Markdown."""
-    print(f"\n**{title}**\n\n| {' | '.join(header)} |\n|{' --- |' * len(header)}")
+    sys.stdout.write(f"\n### {title}\n\n| {' | '.join(header)} |\n|{' --- |' * len(header)}\n")
     for row in rows:
-        print(f"| {' | '.join(str(cell) for cell in row)} |", flush=True)
+        sys.stdout.write(f"| {' | '.join(str(cell) for cell in row)} |\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

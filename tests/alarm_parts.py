@@ -40,7 +40,9 @@ class Life:
 
     def configure(self, *names: str) -> None:
         self.counters = dict.fromkeys(names, Decimal(0))
-        nodes = (f'[nodes.{name}]\nprotocol = "exec"\ncommand = ["false"]\ncurrencies = ["{CURRENCY}"]\n' for name in names)
+        nodes = (
+            f'[nodes.{name}]\nprotocol = "exec"\ncommand = ["false"]\ncurrencies = ["{CURRENCY}"]\n' for name in names
+        )
         self.place.configure("\n".join(nodes))
 
     def live(self, hours: Mapping[str, Iterable[float | None]], every_s: int = QUARTER_S, **told: Any) -> None:

@@ -49,9 +49,9 @@ def usual(sort: str, seed: int = 1) -> Usual:
 
 def node(sort: str, hours: Sequence[float | None] | None = None, **more: Any) -> Known:
     """A healthy node after its eight days; ``hours``: what its last ones were instead."""
-    last = list(year(sort)[-SEEN_H:])
+    last: list[float | None] = list(year(sort)[-SEEN_H:])
     if hours is not None:
-        last[-len(hours) :] = hours
+        last = [*last[: -len(hours)], *hours]
     known = Known(END_S + 120, END_S, CONTACT, usual(sort), last, [None] * SEEN_H, told_s=END_S)
     return replace(known, **more)
 

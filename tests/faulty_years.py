@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,8 @@ SORTS: Mapping[str, Callable[[Generator, int], np.ndarray]] = {
     "payouts": payouts,
     "tasks": tasks,
 }
+
+
 @dataclass(frozen=True)
 class FaultKind:
     """``lasts``: shortest, longest, deadline, aftermath, in hours. ``causes``: what an episode of it may be about."""
@@ -413,7 +415,7 @@ class Tally:
         self.false.update(kinds[key] for key in left)
 
 
-def watch(year: Year, least: Callable[[int, int], float | None] | None = None) -> Watched:
+def watch(year: Year) -> Watched:
     """The year, judged at the end of each hour as ``forecast`` does."""
     episodes: dict[tuple[str, int], Episode] = {}
     told: dict[tuple[str, int], int] = {}
@@ -428,7 +430,7 @@ def watch(year: Year, least: Callable[[int, int], float | None] | None = None) -
         wanted = reference(episodes.values(), end_s // DAY_S * DAY_S)
         if wanted != learned_for:
             usual, learned_for = _learn(year, wanted), wanted
-        known = _known(year, hour, end_s, now_s, usual, bad_since, episodes, least, wanted.holes)
+        known = _known(year, hour, end_s, now_s, usual, bad_since, episodes, wanted.holes)
         verdict = judge(known)
         for one in follow("node", verdict.findings, verdict.well, episodes.values(), now_s):
             key = one.cause, one.since_s
@@ -448,7 +450,7 @@ def _learn(year: Year, wanted: Reference) -> Usual | None:
 
 def _known(
     year: Year, hour: int, end_s: int, now_s: int, usual: Usual | None, bad_since: int | None,
-    episodes: dict[tuple[str, int], Episode], least: Callable[[int, int], float | None] | None, holes,
+    episodes: dict[tuple[str, int], Episode], holes: Iterable[tuple[int, int]],
 ) -> Known:  # fmt: skip
     if bad_since is None:
         contact = Contact(now_s - 60, now_s - 60)
@@ -474,5 +476,4 @@ def _known(
         details_week_ago=year.details(max(hour - 168, 0)),
         unchanged_since_s=START_S + year.unchanged[hour] * HOUR_S,
         at_risk=risk,
-        **({} if least is None else {"expected_at_least": least}),
     )  # fmt: skip

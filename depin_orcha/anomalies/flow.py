@@ -1,9 +1,9 @@
 """Income that flows most hours: what is expected of an hour, and how deep a fall is.
 
 The profile is a level (median of the last seven days), a factor per hour of the day and one per hour of the week, as a
-weekend begins at any hour. What is left is a persistent noise: z, the logarithm of income over profile, follows z[t] = rho z[t-1] + u[t]. A fall by a
-constant factor that begins at an hour shows as one large u there and as (1 - rho) of it in each hour after, so that
-over k hours
+weekend begins at any hour. What is left is a persistent noise: z, the logarithm of income over profile, follows
+z[t] = rho z[t-1] + u[t]. A fall by a constant factor that begins at an hour shows as one large u there and as (1 - rho)
+of it in each hour after, so that over k hours
 
     T_k = (u[1] / s1^2 + (1 - rho) sum u[j] / sj^2) / sqrt(1 / s1^2 + (1 - rho)^2 sum 1 / sj^2)
 

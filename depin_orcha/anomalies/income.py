@@ -15,11 +15,11 @@ from .usual import Usual, amounts, at_end, payouts_of, unpaid_hours, unused_hour
 _SIGMAS = 5.0
 _BEYOND_WORST = 1.2
 """A fall is one of at least so many sigmas, and so much deeper than any in the history."""
-_LEAST_DAYS = 14
+_LEAST_DAYS, _FEW_DAYS = 14, 7
 _GOES_ON = 0.5
 """Part of a limit beyond which an open episode goes on."""
 _RECENT_H, _LEAST_RECENT_H = 12, 6
-_BACK = ((_RECENT_H, 0.85), (4, 0.95))
+_BACK = ((24, 0.8), (_RECENT_H, 0.85), (4, 0.95))
 _FLOWS_AGAIN = ((2, 0.5),)
 """(hours, share of the usual): a fall is over when one of these is reached, a standstill when income flows again."""
 _PAYOUT_SIGMAS = 3.5
@@ -71,15 +71,10 @@ def unused(known: Known) -> Iterable[Finding]:
 
 def _standstill(known: Known, usual: Usual) -> Finding | None:
     """Nothing at all is earned for longer than ever, or nothing for work throughout."""
-    runs = {
-        "zero": at_end(zero_hours(known.hours)),
-        "unpaid": at_end(unpaid_hours(known.hours, known.working)),
-    }
-    over = [
-        name
-        for name, (length, reach) in runs.items()
-        if length >= usual.runs[name][1] or _goes_on(known, length, known.end_s - reach * HOUR_S)
-    ]
+    marks = {"zero": zero_hours(known.hours), "unpaid": unpaid_hours(known.hours, known.working)}
+    runs = {name: at_end(one) for name, one in marks.items()}
+    runs |= {name: run for name, one in marks.items() if _goes_on(known, *(run := at_end(one, across_gaps=True)))}
+    over = [name for name, run in runs.items() if run[0] >= usual.runs[name][1] or _goes_on(known, *run)]
     if not over:
         return None
     name = over[-1]
@@ -105,8 +100,9 @@ def _standstill(known: Known, usual: Usual) -> Finding | None:
     return Finding(kind, INCOME, severity, since_s, length / limit, evidence)
 
 
-def _goes_on(known: Known, length: int, since_s: int) -> bool:
+def _goes_on(known: Known, length: int, reach: int) -> bool:
     """Is it the very run that is told already?"""
+    since_s = known.end_s - reach * HOUR_S
     return length > 0 and known.income_is(*_FLAT) and since_s <= known.open[INCOME].since_s + HOUR_S
 
 
@@ -114,7 +110,7 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
     """Income that flows has fallen deeper than it ever does, and below what was forecast for these hours."""
     if usual.flow is None:
         return None
-    limit = max(_SIGMAS, _BEYOND_WORST * -usual.flow.worst) * (1 + 7 / usual.flow.days)
+    limit = max(_SIGMAS, _BEYOND_WORST * -usual.flow.worst) * (1 + _FEW_DAYS / usual.flow.days)
     if known.is_open(INCOME):
         sigmas, span_h = 0.0, _RECENT_H
         earned, expected = usual.flow.shares(known.hours[-span_h:], known.end_s)
@@ -137,6 +133,8 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
 def _is_back(known: Known, flow: Flow) -> bool:
     """Is the income of an open episode what it used to be?"""
     for hours, share in _FLOWS_AGAIN if known.income_is(*_FLAT) else _BACK:
+        if known.end_s - hours * HOUR_S < known.open[INCOME].since_s:
+            continue
         earned, expected = flow.shares(known.hours[-hours:], known.end_s)
         if expected and earned >= share * expected:
             return True

@@ -181,14 +181,18 @@ def longest(marks: Sequence[bool | None]) -> tuple[int, int]:
     return most, max(ceil(min(by_chance, alike) if middle > most / 2 else by_chance) + 2, 3)
 
 
-def at_end(marks: Sequence[bool | None]) -> tuple[int, int]:
-    """(length of the run of True at the end, positions from its first hour to the end)."""
-    length = reach = 0
+def at_end(marks: Sequence[bool | None], *, across_gaps: bool = False) -> tuple[int, int]:
+    """(length of the run of True at the end, positions from its first hour to the end).
+
+    It ends where nothing is known for half a day, unless it is to be followed across gaps.
+    """
+    length = reach = unknown = 0
     for back, mark in enumerate(reversed(marks), start=1):
+        unknown = unknown + 1 if mark is None else 0
+        if mark is False or (unknown >= _ENDS_H and not across_gaps):
+            break
         if mark:
             length, reach = length + 1, back
-        elif mark is not None:
-            break
     return length, reach
 
 

@@ -202,10 +202,16 @@ def test_old_states_are_thinned_and_the_last_one_of_a_day_stays(life: Life) -> N
 def test_status_reads_episodes_without_numeric_libraries(life: Life) -> None:
     cycles(life, [None] * 2)
     heavy = "{'numpy', 'pandas', 'scipy', 'sklearn', 'statsmodels'}"
-    program = f"import sys; from depin_orcha.cli import app; app(standalone_mode=False); print({heavy} & set(sys.modules))"
+    program = (
+        f"import sys; from depin_orcha.cli import app; app(standalone_mode=False); print({heavy} & set(sys.modules))"
+    )
     words = life.place.words("status", now=life.now_s)
     done = subprocess.run(
-        [sys.executable, "-c", program, *words], env=life.place.environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, *words],
+        env=life.place.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "set()"
     assert "relay: it has not been read" in " ".join(done.stdout.split())

@@ -152,6 +152,15 @@ def test_holes_are_no_part_of_what_is_usual() -> None:
     assert clean.runs["zero"] == (0, 3)
 
 
+def test_what_lies_on_both_sides_of_an_outage_is_not_one_lull() -> None:
+    _, limit = usual("tasks").runs["zero"]
+    part = limit - 4
+    apart: list[float | None] = [0.1, *[0.0] * part, *[None] * 14, *[0.0] * part]
+    assert kinds(node("tasks", apart)) == []
+    lasting = {INCOME: episode(INCOME, Kind.FLATLINE, END_S - (2 * part + 14) * HOUR_S)}
+    assert kinds(node("tasks", apart, open=lasting)) == [Kind.FLATLINE]
+
+
 def test_payouts_may_be_late_but_not_missing() -> None:
     assert kinds(node("payouts", [0.0] * 6)) == []
     seen = list(year("payouts")[-SEEN_H:-40])
@@ -209,8 +218,8 @@ def test_income_from_a_disk_that_says_it_is_empty_is_told(stored_bytes: float, f
 
 
 def test_an_open_fall_goes_on_until_income_is_back() -> None:
-    lasting = {INCOME: episode(INCOME, Kind.DROP)}
-    assert kinds(node("storage", last("storage", 24, 0.8), open=lasting)) == [Kind.DROP]
+    lasting = {INCOME: episode(INCOME, Kind.DROP, END_S - 30 * HOUR_S)}
+    assert kinds(node("storage", last("storage", 24, 0.75), open=lasting)) == [Kind.DROP]
     assert kinds(node("storage", last("storage", 24, 0.95), open=lasting)) == []
 
 

@@ -155,8 +155,6 @@ def test_what_is_open_is_told_first_and_the_worst_of_it_before() -> None:
 
 def test_evidence_is_said_in_words_with_its_numbers() -> None:
     said = document(replace(episode(INCOME, Kind.FLATLINE), evidence=EVIDENCE[Kind.FLATLINE]))
-    assert said["evidence"]["text"] == (
-        "it answers, but has earned nothing for 5 h; before, never for more than 1"
-    )
+    assert said["evidence"]["text"] == ("it answers, but has earned nothing for 5 h; before, never for more than 1")
     assert said["evidence"]["hours_without_income"] == 5
     assert said["advice"].startswith("look at its log")
