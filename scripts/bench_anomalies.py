@@ -51,7 +51,8 @@ def main() -> None:
     show_found(tallies.values(), f"seeds {seeds[0]} to {seeds[-1]}")
     show_false(tallies)
     years = sum(one.years for one in tallies.values())
-    sys.stdout.write(f"\nCPU: {1000 * seconds / years / YEAR_H:.2f} ms per node and hour, its year made up and told included\n")
+    per_hour_ms = 1000 * seconds / years / YEAR_H
+    sys.stdout.write(f"\nCPU: {per_hour_ms:.2f} ms per node and hour, its year made up and told included\n")
     show_cost()
 
 

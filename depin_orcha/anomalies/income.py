@@ -111,8 +111,8 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
     if usual.flow is None:
         return None
     limit = max(_SIGMAS, _BEYOND_WORST * -usual.flow.worst) * (1 + _FEW_DAYS / usual.flow.days)
+    sigmas, span_h, least = 0.0, _RECENT_H, None
     if known.is_open(INCOME):
-        sigmas, span_h = 0.0, _RECENT_H
         earned, expected = usual.flow.shares(known.hours[-span_h:], known.end_s)
         if not expected or _is_back(known, usual.flow):
             return None
@@ -124,8 +124,8 @@ def _fall(known: Known, usual: Usual) -> Finding | None:
         if -sigmas < limit or (least is not None and earned >= least):
             return None
     evidence = {"window_h": span_h, "earned": earned, "expected": expected, "share_of_expected": earned / expected}
-    if sigmas:
-        evidence |= {"sigmas": -sigmas, "limit_sigmas": limit}
+    evidence |= {"sigmas": -sigmas, "limit_sigmas": limit} if sigmas else {}
+    evidence |= {} if least is None else {"forecast_at_least": least}
     score = -sigmas / limit
     return Finding(Kind.DROP, INCOME, Severity.WARNING, known.end_s - span_h * HOUR_S, score, evidence)
 

@@ -49,9 +49,9 @@ def _flat(of: Evidence) -> str:
 def _drop(of: Evidence) -> str:
     if "paid" in of:
         return f"its last payout is {_percent(of['share_of_usual'])} of the usual one"
-    return (
-        f"in the last {of['window_h']} h it earned {_percent(of['share_of_expected'])} of what is usual for these hours"
-    )
+    forecast = ", and less than the lower end of the forecast" if "forecast_at_least" in of else ""
+    share = _percent(of["share_of_expected"])
+    return f"in the last {of['window_h']} h it earned {share} of what is usual for these hours{forecast}"
 
 
 def _shift(of: Evidence) -> str:
@@ -90,7 +90,7 @@ def _reputation(of: Evidence) -> str:
 
 def _unpaid(of: Evidence) -> str:
     more = of["at_risk"] - of["at_risk_week_ago"]
-    return f"{more:.4g} {of['currency']} of its work are overdue or unanswered since less than a week"
+    return f"{more:.4g} {of['currency']} of its work became overdue or unanswered within a week"
 
 
 def _heartbeat(of: Evidence) -> str:

@@ -133,6 +133,23 @@ def test_a_price_that_falls_is_no_fall_of_income(life: Life) -> None:
     assert [*filter(None, cycles(life, list(earned()[BEFORE_H : BEFORE_H + 4])))] == []
 
 
+def test_a_fall_below_the_forecast_is_told_in_the_currency_itself(life: Life) -> None:
+    """Forecast in USD while the price falls to a tenth: what is held against it is what was earned."""
+    with opened(life.place.db, "relay", life.now_s) as store, store.transaction():
+        for hour in range(-24, 40):
+            at_s = life.now_s + hour * HOUR_S
+            price = "0.5" if hour < 6 else "0.05"
+            store.connection.execute("INSERT INTO prices VALUES ('MYST', ?, ?, 'test', ?)", (at_s, price, at_s))
+    usual = earned()[BEFORE_H : BEFORE_H + 36]
+    assert [*filter(None, cycles(life, list(usual[:12])))] == []
+    said = cycles(life, [one * 0.4 for one in usual[12:]])
+    (one,) = said[-1]
+    assert (one["node"], one["kind"]) == ("relay", "drop")
+    first = next(found for found in said if found)[0]["evidence"]
+    assert "less than the lower end of the forecast" in first["text"]
+    assert first["earned"] < first["forecast_at_least"] < first["expected"] < 2.5 * first["forecast_at_least"]
+
+
 def test_cron_that_stood_still_is_no_fall(life: Life) -> None:
     """Nobody read anything for a day; the counters went on meanwhile."""
     for name in life.counters:
