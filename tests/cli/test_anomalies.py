@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from ledger_parts import opened
 from numpy.random import default_rng
 from operator_parts import Place
 
+from depin_orcha.anomalies import Usual
+from depin_orcha.asof import AsOf
 from depin_orcha.retention import thin
+from depin_orcha.signals import Signals
+from depin_orcha.store import Store
 from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import DAY_S, HOUR_S
 
@@ -99,6 +104,34 @@ def test_what_was_said_at_an_instant_is_said_of_it_for_ever(life: Life) -> None:
     assert life.place.counts()["anomalies"] == rows
 
 
+def test_an_instant_that_was_never_judged_is_only_looked_at(life: Life) -> None:
+    life.live({"relay": [0.0] * 6})
+    assert len(life.anomalies("forecast")) == 2  # of spare nobody has asked
+    told, rows = life.anomalies("status"), life.place.query("SELECT * FROM anomalies")
+    earlier_s = life.now_s - 2 * HOUR_S
+    assert "flatline" in {one["kind"] for one in life.anomalies("forecast", earlier_s)}
+    assert life.anomalies("status", earlier_s) == []
+    assert (life.anomalies("status"), life.place.query("SELECT * FROM anomalies")) == (told, rows)
+
+
+def test_what_is_usual_follows_from_what_was_known_when_it_was_learned(life: Life) -> None:
+    """Whether it is stored or learned anew makes no difference, and what is told late waits for the next day."""
+
+    def usual(store: Store, now_s: int) -> Usual | None:
+        known = AsOf(store.connection, now_s)
+        return Signals(known, "relay", list(known.hours(now_s - 8 * DAY_S, "relay")), []).read().usual
+
+    with opened(life.place.db, "relay", life.now_s) as store, store.transaction() as connection:
+        connection.execute("DELETE FROM usual")
+        before = usual(store, life.now_s)
+        late = (
+            "INSERT INTO accruals SELECT node, hour_s, currency, ?, '5', quality, run_id FROM accruals WHERE hour_s < ?"
+        )
+        connection.execute(f"{late} GROUP BY node, hour_s", (life.now_s + 60, life.now_s - 2 * DAY_S))
+        assert usual(store, life.now_s + 120) == before
+        assert usual(store, life.now_s + DAY_S + 120) != before
+
+
 def strip_runs(text: str) -> Any:
     document = json.loads(text)
     document["data"].pop("runs")
@@ -136,13 +169,13 @@ def test_a_price_that_falls_is_no_fall_of_income(life: Life) -> None:
 def test_a_fall_below_the_forecast_is_told_in_the_currency_itself(life: Life) -> None:
     """Forecast in USD while the price falls to a tenth: what is held against it is what was earned."""
     with opened(life.place.db, "relay", life.now_s) as store, store.transaction():
-        for hour in range(-24, 40):
+        for hour in range(-24, 60):
             at_s = life.now_s + hour * HOUR_S
-            price = "0.5" if hour < 6 else "0.05"
+            price = "0.5" if hour < 24 else "0.05"
             store.connection.execute("INSERT INTO prices VALUES ('MYST', ?, ?, 'test', ?)", (at_s, price, at_s))
-    usual = earned()[BEFORE_H : BEFORE_H + 36]
-    assert [*filter(None, cycles(life, list(usual[:12])))] == []
-    said = cycles(life, [one * 0.4 for one in usual[12:]])
+    usual = earned()[BEFORE_H : BEFORE_H + 48]
+    assert [*filter(None, cycles(life, list(usual[:27])))] == []
+    said = cycles(life, [one * 0.4 for one in usual[27:]])
     (one,) = said[-1]
     assert (one["node"], one["kind"]) == ("relay", "drop")
     first = next(found for found in said if found)[0]["evidence"]
@@ -153,7 +186,7 @@ def test_a_fall_below_the_forecast_is_told_in_the_currency_itself(life: Life) ->
 def test_cron_that_stood_still_is_no_fall(life: Life) -> None:
     """Nobody read anything for a day; the counters went on meanwhile."""
     for name in life.counters:
-        life.counters[name] += 1
+        life.counters[name] += Decimal("0.05")
     life.now_s += DAY_S
     assert [*filter(None, cycles(life, list(earned()[BEFORE_H + 24 : BEFORE_H + 30])))] == []
 

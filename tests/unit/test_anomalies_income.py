@@ -9,6 +9,7 @@ import pytest
 from anomaly_parts import CONTACT, END_S, SEEN_H, WEEKS_H, episode, kinds, last, node, told, usual, year
 
 from depin_orcha.anomalies import INCOME, Contact, Kind, Past, Severity, judge, learn
+from depin_orcha.anomalies.flow import Flow
 from depin_orcha.types import DAY_S, HOUR_S
 
 
@@ -135,6 +136,11 @@ def test_nothing_is_said_of_income_in_the_first_week(known_h: int) -> None:
     assert told(node("storage", [0.0] * 60, usual=early)) == []
 
 
+def test_a_week_of_which_little_is_known_says_nothing() -> None:
+    hours: list[float | None] = [*year("storage")[:50], *[None] * 120, *year("storage")[170:216]]
+    assert learn(Past(END_S, hours)) is None
+
+
 def test_a_week_is_enough_for_a_flatline_and_too_little_for_a_fall() -> None:
     young = learn(Past(END_S - 24 * HOUR_S, year("storage")[-9 * 24 : -24]))
     assert kinds(node("storage", [0.0] * 4, usual=young)) == [Kind.FLATLINE]
@@ -192,6 +198,8 @@ def test_frozen_answers_are_told_as_a_stale_reading() -> None:
     assert (one.kind, one.cause) == (Kind.STALE_READING, INCOME)
     assert one.evidence["hours_unchanged"] == 6
     assert kinds(replace(frozen, unchanged_since_s=END_S - HOUR_S)) == [Kind.FLATLINE]
+    later = node("storage", [0.0] * 12, unchanged_since_s=END_S - 6 * HOUR_S)
+    assert kinds(later) == [Kind.FLATLINE]
 
 
 def test_work_that_nobody_pays_is_told_before_a_lull_would_be() -> None:
@@ -215,6 +223,9 @@ def test_income_without_any_work_is_told() -> None:
 @pytest.mark.parametrize(("stored_bytes", "found"), [(1.9e12, []), (0.5e12, [Kind.EARNINGS_WITHOUT_USAGE])])
 def test_income_from_a_disk_that_says_it_is_empty_is_told(stored_bytes: float, found: list[Kind]) -> None:
     assert kinds(node("storage", stored_bytes=stored_bytes)) == found
+    assert Kind.EARNINGS_WITHOUT_USAGE not in kinds(
+        node("storage", last("storage", 24, 0.3), stored_bytes=stored_bytes)
+    )
 
 
 def test_an_open_fall_goes_on_until_income_is_back() -> None:
@@ -223,8 +234,56 @@ def test_an_open_fall_goes_on_until_income_is_back() -> None:
     assert kinds(node("storage", last("storage", 24, 0.95), open=lasting)) == []
 
 
+def test_the_hours_before_a_fall_do_not_end_it() -> None:
+    fallen = last("storage", 5, 0.4)
+    lasting = {INCOME: episode(INCOME, Kind.DROP, END_S - 5 * HOUR_S)}
+    assert kinds(node("storage", fallen, open=lasting)) == [Kind.DROP]
+
+
 def test_a_standstill_is_over_when_income_flows_again() -> None:
     lasting = {INCOME: episode(INCOME, Kind.FLATLINE)}
     assert kinds(node("storage", [0.0] * 8, open=lasting)) == [Kind.FLATLINE]
     assert kinds(node("storage", [*[0.0] * 8, *last("storage", 2, 0.3)], open=lasting)) == [Kind.DROP]
     assert kinds(node("storage", [*[0.0] * 8, *last("storage", 2, 0.8)], open=lasting)) == []
+
+
+STEADY = Flow(1.0, [1.0] * 24, [1.0] * 168, 0.0, 0.5, [0.05] * 24, 0.07, 56)
+
+
+@pytest.mark.parametrize(
+    ("hours", "found"),
+    [
+        ([1.0] * 60, False),
+        ([1.0] * 36 + [0.8] * 24, False),
+        ([1.0] * 36 + [0.7] * 24, True),
+        ([1.0] * 56 + [0.5] * 4, False),
+        ([1.0] * 52 + [0.5] * 8, True),
+        ([1.0] * 40 + [None] * 16 + [0.2] * 4, False),
+        ([1.0] * 40 + [None, 0.3] * 10, False),
+    ],
+)
+def test_a_fall_counts_where_it_is_deep_long_and_known(hours: list[float | None], found: bool) -> None:
+    assert (STEADY.fall(hours, END_S)[0] < -5) == found
+
+
+def test_the_hour_after_a_spike_is_no_beginning_of_a_fall() -> None:
+    after = [0.7] * 12
+    plain, hours, *_ = STEADY.fall([*[1.0] * 40, *after], END_S)
+    assert hours == 12
+    sigmas, hours, *_ = STEADY.fall([*[1.0] * 37, 9.0, 9.0, 9.0, *after], END_S)
+    assert hours != 12
+    assert sigmas > plain
+
+
+def test_what_is_expected_follows_a_weekend_that_begins_at_any_hour() -> None:
+    hour = np.arange(END_S // HOUR_S - WEEKS_H, END_S // HOUR_S)
+    level = np.where((hour + 55) % 168 < 120, 1.0, 0.5)
+    random = np.random.default_rng(5)
+    week = learn(Past(END_S, (level * np.exp(random.normal(0, 0.03, WEEKS_H))).tolist()))
+    assert week is not None
+    assert week.flow is not None
+    inside = [one for one in range(168) if level[one] == level[one - 5] == level[one + 5]]
+    ratios = [week.flow.expected(int(hour[one + 168])) / level[one + 168] for one in inside]
+    assert len(inside) > 140
+    assert min(ratios) > 0.8
+    assert max(ratios) < 1.25

@@ -81,6 +81,14 @@ def test_it_ends_when_it_was_well_for_a_while_and_at_the_hour_from_which_it_was(
     assert told.all[0].until_s == END_S + 4 * HOUR_S
 
 
+def test_causes_other_than_income_end_sooner() -> None:
+    lasting = episode(UNUSED, Kind.EARNINGS_WITHOUT_USAGE)
+    (quiet,) = follow("node", [], {UNUSED}, [lasting], END_S)
+    assert follow("node", [], {UNUSED}, [quiet], END_S + HOUR_S) == []
+    (ended,) = follow("node", [], {UNUSED}, [quiet], END_S + 2 * HOUR_S)
+    assert ended.until_s == END_S
+
+
 def test_it_does_not_end_while_nothing_is_known() -> None:
     told = Told()
     told.hour(finding())
