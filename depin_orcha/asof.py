@@ -105,13 +105,14 @@ class AsOf:
         """
         unfinished = self._unfinished()
         rows = self.connection.execute(
-            "SELECT a.node, a.hour_s, a.currency, group_concat(a.amount), max(CASE a.quality WHEN 'measured' THEN 0 "
+            "SELECT n.name, a.hour_s, a.currency, group_concat(a.amount), max(CASE a.quality WHEN 'measured' THEN 0 "
             "WHEN 'interpolated' THEN 1 WHEN 'estimated' THEN 2 ELSE 3 END), "
             "v.price_usd, v.price_source, v.price_observed_s "
-            "FROM accruals a LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s "
-            "AND v.learned_s <= :now "
-            "WHERE a.learned_s <= :now AND a.hour_s >= :since AND (:node IS NULL OR a.node = :node) "
-            "GROUP BY a.node, a.hour_s, a.currency",
+            # Node by node, the hours that are asked for are found without a look at the years before them.
+            "FROM nodes n CROSS JOIN accruals a ON a.node = n.name AND a.hour_s >= :since "
+            "LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s AND v.learned_s <= :now "
+            "WHERE a.learned_s <= :now AND (:node IS NULL OR n.name = :node) "
+            "GROUP BY n.name, a.hour_s, a.currency",
             {"now": self.now_s, "since": since_s // HOUR_S * HOUR_S, "node": node},
         )
         for name, hour_s, currency, amounts, worst, price, source, price_s in rows:
@@ -338,6 +339,13 @@ class AsOf:
             ended = finished_s is not None and finished_s <= self.now_s
             latest[command] = (started_s, finished_s, code) if ended else (started_s, None, None)
         return latest
+
+    def ran_later(self, command: str) -> bool:
+        """Has a command been run since for a later instant?"""
+        row = self.connection.execute(
+            "SELECT 1 FROM runs WHERE command = ? AND started_s > ? LIMIT 1", (command, self.now_s)
+        )
+        return row.fetchone() is not None
 
     def pauses(self) -> list[Pause]:
         """Pauses in force."""

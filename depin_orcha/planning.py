@@ -20,10 +20,14 @@ from .store import Store
 from .timefmt import rfc3339
 from .types import DAY_S, HOUR_S, Failure
 from .until import limits_ahead
+from .watch import watch
 
 
 def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_report: bool = False) -> Result:
-    """Expected hourly income of each node with history, stored once per completed hour; if asked, what it is worth."""
+    """Expected hourly income of each node with history, stored once per completed hour; and what is wrong with nodes.
+
+    If asked, also what the forecasts so far were worth.
+    """
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     hours = horizon_h or job.config.settings.forecast.horizon_h
@@ -40,10 +44,11 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_repor
     for node in known.nodes():
         if job.wanted(node.name):
             outlook += limits_ahead(known, node.name, node.protocol)
-    data: dict[str, Any] = {"forecasts": documents, "outlook": outlook, "anomalies": []}
+    watched = watch(job, store)
+    data: dict[str, Any] = {"forecasts": documents, "outlook": outlook, "anomalies": watched.anomalies}
     if with_report:
         data["report"] = report(documents, rolling(known))
-    return Result(data)
+    return Result(data, warnings=watched.warnings)
 
 
 def node_forecasts(job: Job, known: AsOf, horizon_h: int, multipliers: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -43,13 +43,20 @@ DELETE FROM forecast_scores WHERE day_s < ? AND EXISTS (SELECT 1 FROM forecast_s
     AND later.unit = forecast_scores.unit AND later.day_s = forecast_scores.day_s
     AND later.learned_s > forecast_scores.learned_s)
 """
+_THIN_ANOMALIES = """
+DELETE FROM anomalies WHERE learned_s < ? AND EXISTS (SELECT 1 FROM anomalies AS later
+  WHERE later.node = anomalies.node AND later.cause = anomalies.cause AND later.since_s = anomalies.since_s
+    AND later.learned_s > anomalies.learned_s
+    AND later.learned_s < (anomalies.learned_s / 86400 + 1) * 86400)
+"""
 
 
 def thin(store: Store, now_s: int, raw_days: int) -> None:
     """Once a day: of old readings only the first of each hour is left, and of very old ones the first of each day.
 
     Earned hours, prices, events and the ends of every counter are kept for ever, so no sum changes. Of forecasts that
-    are no longer needed to be scored, the first of each day is left, and of what was scored the last state of each day.
+    are no longer needed to be scored, the first of each day is left; of what was scored, and of what was wrong, the
+    last state of each day.
     """
     today = compact(now_s)[:8]
     if store.connection.execute("SELECT 1 FROM meta WHERE key = 'thinned' AND value >= ?", (today,)).fetchone():
@@ -69,4 +76,5 @@ def thin(store: Store, now_s: int, raw_days: int) -> None:
         scored_s = now_s - ROLLING_DAYS * DAY_S
         connection.execute(_THIN_FORECASTS, (scored_s,))
         connection.execute(_THIN_SCORES, (scored_s - DAY_S,))
+        connection.execute(_THIN_ANOMALIES, (raw_s,))
         store.set_meta("thinned", today)

@@ -110,6 +110,14 @@ CREATE TABLE forecast_scores (
   learned_s INTEGER NOT NULL, through_s INTEGER NOT NULL, hours INTEGER NOT NULL, inside80 REAL NOT NULL,
   inside95 REAL NOT NULL, absolute_error REAL NOT NULL, naive_absolute_error REAL NOT NULL, earned REAL NOT NULL,
   multiplier REAL NOT NULL, PRIMARY KEY (node, currency, unit, day_s, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE anomalies (
+  node TEXT NOT NULL REFERENCES nodes (name), cause TEXT NOT NULL, since_s INTEGER NOT NULL,
+  learned_s INTEGER NOT NULL, kind TEXT NOT NULL, severity TEXT NOT NULL, score REAL NOT NULL,
+  evidence_json TEXT NOT NULL, until_s INTEGER, well_since_s INTEGER, settled INTEGER NOT NULL,
+  PRIMARY KEY (node, cause, since_s, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE usual (
+  node TEXT PRIMARY KEY REFERENCES nodes (name), past_json TEXT NOT NULL, usual_json TEXT NOT NULL)
+  STRICT, WITHOUT ROWID;
 CREATE TABLE plans (
   id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
   expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,

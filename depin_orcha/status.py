@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from . import net_income, standings
+from . import alarms, net_income, standings
 from .asof import AsOf, EarnedHour, Node
 from .errors import FailureKind
 from .local import LocalMoney
@@ -108,7 +108,11 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
             }
             for command, (started_s, finished_s, code) in known.runs().items()
         },
-        "anomalies": [],
+        "anomalies": [
+            alarms.document(one)
+            for one in alarms.lasting(known)
+            if one.node in names and (not only or one.node in only)
+        ],
         "paused": [
             {
                 "node": pause.node,

@@ -7,14 +7,15 @@ from typing import Any
 
 from rich.console import Console
 
-from .parts import NARROW, amount_text, new_table, percent_text, print_line, print_table, usd_text
+from .parts import NARROW, amount_text, new_table, percent_text, print_anomalies, print_line, print_table, usd_text
 
 _VOICES = 3
 """Models that a table names."""
 
 
 def expected(console: Console, data: Mapping[str, Any]) -> None:
-    """Expected income of each node over the horizon, with its 80 % band."""
+    """What is wrong; then the expected income of each node over the horizon, with its 80 % band."""
+    print_anomalies(console, data["anomalies"])
     if not data["forecasts"]:
         console.print("No history yet: collect at least twice, an hour apart.")
     elif "report" in data:

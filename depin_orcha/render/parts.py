@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -34,6 +37,16 @@ def print_table(console: Console, table: Table) -> None:
 def print_line(console: Console, text: str) -> None:
     """One sentence, wrapped to the width."""
     console.print(text, soft_wrap=False)
+
+
+def print_anomalies(console: Console, told: Iterable[Mapping[str, Any]]) -> None:
+    """What is wrong, since when, and what to do about it; and what is over."""
+    for one in told:
+        what = f"{one['node']}: {one['evidence']['text']}"
+        if one["until"] is None:
+            print_line(console, f"{one['severity']}: {what}, since {one['since']}. {one['advice']}")
+        else:
+            print_line(console, f"over: {what} ({one['since']} to {one['until']})")
 
 
 def usd_text(value: float | None) -> str:

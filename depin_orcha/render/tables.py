@@ -11,7 +11,7 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import NARROW, amount_text, new_table, print_line, print_table, span_text, usd_text
+from .parts import NARROW, amount_text, new_table, print_anomalies, print_line, print_table, span_text, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
@@ -110,6 +110,7 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
     for pause in data["paused"]:
         until = f"until {pause['until']}" if pause["until"] else "until resumed"
         print_line(console, f"paused: {pause['node'] or 'all nodes'}, {until}")
+    print_anomalies(console, data["anomalies"])
     gross = "USD is gross, each hour at its own price, after held amounts and shares, before power"
     print_line(console, f"{gross}; net is after it. - means unknown.")
 

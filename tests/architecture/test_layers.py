@@ -16,7 +16,7 @@ PURE = {
     "costs",
     "growth",
     "economics",
-    "anomaly",
+    "anomalies",
     "heal",
     "values",
     "timefmt",
