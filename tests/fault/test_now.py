@@ -42,6 +42,8 @@ LATER_FACTS = {"finished_s": ("finished_s", "exit_code"), "voided_s": ("voided_s
 """What was added to a row at a later instant, and the columns that go with it."""
 TIMELESS = {"meta", "backoffs"}
 """Not facts about the world: whether it is a simulation, and whom not to ask before when."""
+CACHES = {"usual"}
+"""What can be worked out again, at the cost of time."""
 PLANS = {"allocations", "shadow_prices"}
 """Parts of a plan, which tells when it was made."""
 
@@ -94,13 +96,15 @@ def forget(path: Path, after_s: int) -> None:
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             learned = [column for column in ROW_LEARNED if column in columns]
-            assert learned or table in TIMELESS | PLANS or table.startswith(("sqlite_", "_sqlite")), table
+            assert learned or table in TIMELESS | CACHES | PLANS or table.startswith(("sqlite_", "_sqlite")), table
             for column in learned:
                 connection.execute(f"DELETE FROM {table} WHERE {column} > ?", (after_s,))
             for column, cleared in LATER_FACTS.items():
                 if column in columns:
                     empty = ", ".join(f"{name} = NULL" for name in cleared if name in columns)
                     connection.execute(f"UPDATE {table} SET {empty} WHERE {column} > ?", (after_s,))
+        for table in CACHES:
+            connection.execute(f"DELETE FROM {table}")
         for table in PLANS:
             connection.execute(f"DELETE FROM {table} WHERE plan_id NOT IN (SELECT id FROM plans)")
 
