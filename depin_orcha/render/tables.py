@@ -11,7 +11,7 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import NARROW, amount_text, new_table, print_line, print_table, usd_text
+from .parts import NARROW, amount_text, new_table, percent_text, print_line, print_table, usd_text
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
@@ -39,6 +39,7 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     for name in ("today $", "24 h $", "30 d $"):
         table.add_column(name, justify="right")
     table.add_column("forecast $/day", justify="right")
+    table.add_column("in 80 %", justify="right")
     if wide:
         table.add_column("granted", justify="right")
         table.add_column("seen", justify="right")
@@ -49,9 +50,9 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     forecast = usd_text(_times(totals["usd_per_hour_forecast"], 24))
     table.add_section()
     lead, tail = (["total", "", ""], ["", ""]) if wide else (["total", ""], [])
-    table.add_row(*lead, *cells, forecast, *tail)
+    table.add_row(*lead, *cells, forecast, "", *tail)
     for name, *cells in power.total_rows(totals):
-        table.add_row(name, *lead[1:], *cells, "", *tail)
+        table.add_row(name, *lead[1:], *cells, "", "", *tail)
     print_table(console, table)
     money.standings(console, data)
     power.hosts(console, data)
@@ -65,7 +66,7 @@ def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]
         cells.append(node["host"])
     cells.append(health)
     cells += [usd_text(node["usd_today"]), usd_text(node["usd_24h"]), usd_text(node["usd_30d"])]
-    cells.append(usd_text(_times(node["usd_per_hour_forecast"], 24)))
+    cells += [usd_text(_times(node["usd_per_hour_forecast"], 24)), percent_text(node["coverage80"])]
     if wide:
         cells += [_granted(node["allocation"]), _age(node["last_seen"], now_s)]
     return cells
@@ -104,6 +105,8 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
         until = f"until {pause['until']}" if pause["until"] else "until resumed"
         print_line(console, f"paused: {pause['node'] or 'all nodes'}, {until}")
     print_line(console, "USD is gross, after held amounts and shares, before power; net is after it. - means unknown.")
+    if any(node["coverage80"] is not None for node in data["nodes"]):
+        print_line(console, "In 80 %: hours of the last 14 days that came true within the 80 % band of their forecast.")
 
 
 def collect(console: Console, data: Mapping[str, Any]) -> None:
