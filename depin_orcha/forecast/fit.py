@@ -100,7 +100,7 @@ class Fit:
         earned = history.y[np.isfinite(history.y)]
         floor, non_negative = FLOOR_SHARE * float(np.abs(earned).mean()), bool((earned >= 0).all())
         bins = _nothing_stays_nothing(bins, history).settled(floor=floor, non_negative=non_negative)
-        total = total.settled(floor=floor * horizon, non_negative=non_negative)
+        total = total.settled(floor=floor * horizon**0.5, non_negative=non_negative)
         total = replace(total, mean=bins.mean.sum(keepdims=True))
         return _with_outage(bins, total, still_down(history.down, horizon))
 
@@ -143,6 +143,11 @@ def fingerprint(series: Series) -> str:
 
 def fitted(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] = ()) -> list[Fit]:
     """One fit for each series: those of one protocol lend each other what a new one cannot know yet."""
+    return lent(batch, learned(batch, horizon, plugins))
+
+
+def learned(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] = ()) -> list[Fit]:
+    """One fit for each series, each from that series alone: what is stored."""
     histories = [history_of(series) for series in batch]
     horizons = [min(horizon, 7 * history.season) for history in histories]
     fits: list[Fit] = []
@@ -157,7 +162,7 @@ def fitted(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] 
         blank = Fit(VERSION, fingerprint(series), series.end_s, history.kind, horizons[index], history.unit)
         test = tests.get(index)
         fits.append(_pooled(blank, history, test) if test else _other(blank, history))
-    return _lent(batch, histories, fits)
+    return fits
 
 
 def _pooled(blank: Fit, history: History, test: pool.Backtest) -> Fit:
@@ -189,26 +194,33 @@ def _other(blank: Fit, history: History) -> Fit:
     return replace(blank, **_scores(history, medians, origins))
 
 
-def _lent(batch: Sequence[Series], histories: Sequence[History], fits: Sequence[Fit]) -> list[Fit]:
+def lent(batch: Sequence[Series], fits: Sequence[Fit]) -> list[Fit]:
     """``fits`` with what siblings lend: a shape to the newest, and to those with few backtests error quantiles."""
+    keys = [(series.protocol, series.freq_s) for series in batch]
+    borrowers = {key for key, fit in zip(keys, fits, strict=True) if _borrows(fit)}
     lenders: dict[tuple[str, int], list[tuple[History, Spread]]] = {}
-    for series, history, fit in zip(batch, histories, fits, strict=True):
-        long_enough = len(history) >= cold.SIBLING_SEASONS * history.season
-        if series.protocol and fit.spread and long_enough:
-            lenders.setdefault((series.protocol, series.freq_s), []).append((history, fit.spread))
+    for key, series, fit in zip(keys, batch, fits, strict=True):
+        if series.protocol and fit.spread and key in borrowers:
+            history = history_of(series)
+            if len(history) >= cold.SIBLING_SEASONS * history.season:
+                lenders.setdefault(key, []).append((history, fit.spread))
     shared = {key: cold.siblings_of(members) for key, members in lenders.items()}
     found: list[Fit] = []
-    for series, fit in zip(batch, fits, strict=True):
-        lent = shared.get((series.protocol, series.freq_s))
-        if lent is None or fit.rows >= MAX_ORIGINS or fit.kind not in (NEW, *POOLED):
+    for key, fit in zip(keys, fits, strict=True):
+        siblings = shared.get(key)
+        if siblings is None or not _borrows(fit):
             found.append(fit)
         elif fit.spread is None:
-            found.append(replace(fit, shape=lent.shape, error=lent.error, siblings=lent.count))
+            found.append(replace(fit, shape=siblings.shape, error=siblings.error, siblings=siblings.count))
         else:
             own = fit.rows / MAX_ORIGINS
-            mixed = own * np.array(fit.spread.quantiles) + (1 - own) * np.array(lent.quantiles)
-            found.append(replace(fit, spread=replace(fit.spread, quantiles=sizes(mixed)), siblings=lent.count))
+            mixed = own * np.array(fit.spread.quantiles) + (1 - own) * np.array(siblings.quantiles)
+            found.append(replace(fit, spread=replace(fit.spread, quantiles=sizes(mixed)), siblings=siblings.count))
     return found
+
+
+def _borrows(fit: Fit) -> bool:
+    return fit.rows < MAX_ORIGINS and fit.kind in (NEW, *POOLED)
 
 
 def _scores(history: History, said: NDArray[np.float64], origins: NDArray[np.intp]) -> dict[str, Any]:
