@@ -233,7 +233,7 @@ def show_cost() -> None:
 
 
 def best_run(folder: Path, minutes: int) -> tuple[float, float]:
-    """Wall and processor time of ``forecast`` on a database with 720 h of 20 nodes, so long after its first hour began."""
+    """Wall and processor time of ``forecast`` on 720 h of 20 nodes, so long after its hour began."""
     path, start_s = folder / "orcha.db", at_s(2026, 1)
     now_s = start_s + 720 * HOUR_S + 60
     if not path.exists():
