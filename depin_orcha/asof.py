@@ -309,8 +309,10 @@ class AsOf:
 
     def forecasts(self) -> dict[str, dict[str, Any]]:
         """Node -> its latest stored forecast, a member of ``data.forecasts[]``."""
+        # With max(), SQLite takes the other columns from the row that has it: of the last hour the last one.
         rows = self.connection.execute(
-            "SELECT node, forecast_json, max(origin_hour_s) FROM forecasts WHERE learned_s <= ? GROUP BY node",
+            "SELECT node, forecast_json, max(origin_hour_s / 3600 * 10000000000 + learned_s) FROM forecasts "
+            "WHERE learned_s <= ? GROUP BY node",
             (self.now_s,),
         )
         return {row[0]: json.loads(row[1]) for row in rows}

@@ -11,6 +11,8 @@ from .types import DECIMALS, HOUR_S, Quality
 from .values import TESTNET, unit_price
 
 NATIVE, USD = "native_per_hour", "usd_per_hour"
+HISTORY_DAYS = 60
+"""What is older says nothing about tomorrow."""
 
 
 def by_node(hours: Iterable[EarnedHour], until_s: int) -> dict[str, list[EarnedHour]]:

@@ -10,14 +10,13 @@ from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
 from .costs import usd_per_kwh
 from .cycle import Job
+from .earned_series import HISTORY_DAYS
 from .economics import Gate, NodeFacts, Terms, problem_node, yield_curve
 from .metering import listed_prices, tariff_currency_usd
 from .movable import Rules, rules
 from .store import to_json
 from .types import DAY_S, HOUR_S, Quality, Resource
 from .values import TESTNET, unit_price
-
-HISTORY_DAYS = 60
 
 
 def gather(job: Job, known: AsOf) -> list[NodeFacts]:

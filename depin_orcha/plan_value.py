@@ -103,7 +103,7 @@ def _means(known: AsOf, made_s: int, problem: Document) -> dict[str, _Means] | N
 def _forecast(known: AsOf, node: str, made_s: int) -> Document | None:
     row = known.connection.execute(
         "SELECT forecast_json FROM forecasts WHERE node = ? AND learned_s <= ? AND origin_hour_s = "
-        "(SELECT max(origin_hour_s) FROM forecasts WHERE node = ? AND learned_s <= ?)",
+        "(SELECT max(origin_hour_s) FROM forecasts WHERE node = ? AND learned_s <= ?) ORDER BY learned_s DESC",
         (node, made_s, node, made_s),
     ).fetchone()
     return json.loads(row[0]) if row else None

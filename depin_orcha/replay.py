@@ -13,8 +13,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .asof import AsOf, EarnedHour
-from .earned_series import NATIVE, by_node, series_of
-from .facts import HISTORY_DAYS
+from .earned_series import HISTORY_DAYS, NATIVE, by_node, series_of
 from .types import DAY_S, HOUR_S, Quality
 
 if TYPE_CHECKING:

@@ -103,8 +103,12 @@ CREATE TABLE month_outlooks (
   PRIMARY KEY (node, period, day, currency, source, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE forecasts (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, origin_hour_s INTEGER NOT NULL,
-  learned_s INTEGER NOT NULL, forecast_json TEXT NOT NULL,
+  learned_s INTEGER NOT NULL, run_id INTEGER NOT NULL REFERENCES runs (id), forecast_json TEXT NOT NULL,
   PRIMARY KEY (node, currency, origin_hour_s, learned_s)) STRICT, WITHOUT ROWID;
+CREATE TABLE learned (
+  node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, end_s INTEGER NOT NULL,
+  learned_s INTEGER NOT NULL, inputs TEXT NOT NULL, state_json TEXT NOT NULL, state_sha256 TEXT NOT NULL,
+  PRIMARY KEY (node, currency)) STRICT, WITHOUT ROWID;
 CREATE TABLE forecast_scores (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, unit TEXT NOT NULL, day_s INTEGER NOT NULL,
   learned_s INTEGER NOT NULL, through_s INTEGER NOT NULL, hours INTEGER NOT NULL, inside80 REAL NOT NULL,

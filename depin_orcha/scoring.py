@@ -19,6 +19,8 @@ ROLLING_DAYS = 14
 """Days back that rolling coverage looks, and for which every published forecast is kept."""
 ENOUGH_HOURS = 48
 """With fewer scored hours there is no coverage to speak of."""
+_DRIFT_DAYS, _LOW, _HIGH = 7, 0.7, 0.9
+"""Within so many days, 80 % bands are to hold between these shares of the hours."""
 _NAIVE_DAYS = 7
 _STEP = 0.02
 """How fast the multiplier learns, per hour: Gibbs and Candes, Adaptive Conformal Inference Under Distribution Shift."""
@@ -189,6 +191,17 @@ def _share(held: Iterable[bool]) -> float:
 def multipliers(known: AsOf, fresh: Iterable[Score]) -> dict[str, float]:
     """Node -> the factor by which its bands should be wider, ``fresh`` scores included; new nodes are absent."""
     return {one.node: one.multiplier for one in (*_recent(known), *fresh)}
+
+
+def drifted(known: AsOf, fresh: Iterable[Score]) -> set[str]:
+    """Nodes whose 80 % bands held too few or too many hours of the last week, ``fresh`` scores included."""
+    since_s = (known.now_s // DAY_S - _DRIFT_DAYS + 1) * DAY_S
+    days = {(one.node, one.unit, one.day_s): one for one in (*_recent(known), *fresh) if one.day_s >= since_s}
+    by_node: dict[str, list[Score]] = {}
+    for one in sorted(days.values(), key=lambda one: one.through_s):
+        by_node.setdefault(one.node, []).append(one)
+    held = {node: _rolled(found).coverage80 for node, found in by_node.items()}
+    return {node for node, share in held.items() if share is not None and not _LOW <= share <= _HIGH}
 
 
 def rolling(known: AsOf) -> dict[str, Rolling]:

@@ -188,18 +188,10 @@ class Store:
         )
 
     def add_forecast(self, node: str, currency: str, origin_hour_s: int, forecast: Any, learned_s: int) -> None:
-        """Store the forecast made in an hour; the first one of that hour is kept, to be scored later."""
+        """Store a forecast made in an hour; what was said of that hour before stays, and is what will be scored."""
         self.connection.execute(
-            "INSERT INTO forecasts SELECT :node, :currency, :hour, :learned, :forecast WHERE NOT EXISTS (SELECT 1 "
-            "FROM forecasts WHERE node = :node AND currency = :currency AND origin_hour_s = :hour "
-            "AND learned_s <= :learned)",
-            {
-                "node": node,
-                "currency": currency,
-                "hour": origin_hour_s,
-                "forecast": to_json(forecast),
-                "learned": learned_s,
-            },
+            "INSERT OR REPLACE INTO forecasts VALUES (?, ?, ?, ?, ?, ?)",
+            (node, currency, origin_hour_s, learned_s, self.run_id, to_json(forecast)),
         )
 
     def add_scores(self, scores: Iterable[Score], learned_s: int) -> None:

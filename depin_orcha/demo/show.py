@@ -14,7 +14,7 @@ from depin_orcha.applying import apply
 from depin_orcha.asof import AsOf
 from depin_orcha.collect import collect
 from depin_orcha.config import load
-from depin_orcha.cycle import Job, Result, chain, recorded
+from depin_orcha.cycle import Job, Result, Verb, chain, recorded
 from depin_orcha.errors import UsageError
 from depin_orcha.paths import state_dir
 from depin_orcha.planning import forecast, optimize
@@ -25,6 +25,8 @@ from depin_orcha.types import DAY_S, HOUR_S
 from . import SimulatedOperator
 
 DAYS = 14
+_NOW_AND_THEN: dict[str, tuple[int, Verb]] = {"forecast": (6, forecast), "optimize": (24, optimize)}
+"""What else runs every so many hours of these days, so that its worth can be told."""
 
 
 def run_demo(db: Path | None) -> Result:
@@ -43,7 +45,11 @@ def run_demo(db: Path | None) -> Result:
             started = time.monotonic()
             for at_s in _progress(range(now_s - DAYS * DAY_S, now_s, HOUR_S)):
                 operator.advance(at_s)
-                recorded(replace(job, now_s=at_s, fixed_now=True), store, "collect", collect)
+                past = replace(job, now_s=at_s, fixed_now=True)
+                recorded(past, store, "collect", collect)
+                for verb, (every_h, step) in _NOW_AND_THEN.items():
+                    if (now_s - at_s) // HOUR_S % every_h == 0:
+                        recorded(past, store, verb, step)
             backfill_s = round(time.monotonic() - started, 3)
             operator.advance(now_s)
             result = chain(

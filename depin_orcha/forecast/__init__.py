@@ -28,7 +28,7 @@ DEFAULT_LEVELS = (80, 95)
 _REGRESSIONS = ("ar_sparse", "ar_short", "ar_difference", "ar_medium", "ar_medium_difference", "ar_long")
 BUILT_IN = frozenset(
     (
-        *("zero", "recent_level", "seasonal_naive", "weekly_naive"),
+        *("zero", "recent_level", "seasonal_naive", "weekly_naive", "siblings"),
         *("day_mean", "day_median", "day_shape", "week_mean"),
         *(f"{name}{scale}" for name in (*_REGRESSIONS, "smoothing", "calendar") for scale in ("", "_log")),
     )

@@ -24,7 +24,8 @@ SIBLING_SEASONS = 7
 
 @dataclass(frozen=True, slots=True)
 class Siblings:
-    """What nodes of one protocol have in common: the day (bin 0 is midnight UTC, mean 1) and their relative errors."""
+    """What nodes of one protocol have in common: the week (bin 0 is midnight UTC of a Thursday, mean 1), and errors
+    relative to their level."""
 
     shape: list[float]
     error: float
@@ -36,19 +37,49 @@ def siblings_of(members: Sequence[tuple[History, Spread]]) -> Siblings | None:
     """What the ``members`` lend; None without any."""
     if not members:
         return None
-    shapes: list[NDArray[np.float64]] = []
-    for history, _ in members:
-        whole = len(history) // history.season * history.season
-        day = history.z[-whole:].reshape(-1, history.season).mean(axis=0)
-        begin = (history.phase + len(history) - whole) % history.season
-        shapes.append(np.roll(day, begin) / day.mean())
+    shapes = np.array([_shape(history) for history, _ in members])
     shape = np.median(shapes, axis=0)
+    if len(members) > 1 and shape.var():
+        # Nodes that have no week in common differ by as much as their median does from a flat one: by chance.
+        chance = float(shapes.var(axis=0, ddof=1).mean()) / len(members)
+        shape = 1 + max(0.0, 1 - chance / float(shape.var())) * (shape - 1)
     return Siblings(
         sizes(shape / shape.mean()),
         float(f"{np.median([np.mean(spread.scale) for _, spread in members]):.8g}"),
         sizes(np.mean([spread.quantiles for _, spread in members], axis=0)),
         len(members),
     )
+
+
+def _shape(history: History) -> NDArray[np.float64]:
+    """The week of one node, hours times weekdays; days alike where it does not know every weekday twice."""
+    season = history.season
+    at = (history.phase + np.arange(len(history))) % (7 * season)
+    day = np.bincount(at % season, weights=history.z, minlength=season) / np.bincount(at % season, minlength=season)
+    weekday = np.ones(7)
+    if len(history) >= 14 * season:
+        expected = np.bincount(at // season, weights=day[at % season], minlength=7)
+        weekday = np.bincount(at // season, weights=history.z, minlength=7) / expected
+    week = np.outer(weekday, day).reshape(-1)
+    return week / week.mean()
+
+
+def rival(shape: Sequence[float], history: History, origins: Sequence[int], horizon: int) -> NDArray[np.float64]:
+    """What the ``shape`` of siblings, at the level of the last two seasons, says from each origin: origins x bins."""
+    return np.array([_point(shape, history.until(origin), horizon)[0] for origin in origins])
+
+
+def _point(
+    shape: Sequence[float], history: History, horizon: int
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64]]:
+    """The shape ahead at the recent level; that level, and the recent bins less what it said of them."""
+    week = np.array(shape)
+    seen = np.flatnonzero(np.isfinite(history.z))[-2 * history.season :]
+    recent, lived = history.z[seen], week[(history.phase + seen) % week.size]
+    expected = float(lived.sum())
+    level = float(recent.sum()) / expected if expected > 0 else float(recent.mean())
+    point = level * week[(history.phase + len(history) + np.arange(horizon)) % week.size]
+    return point, level, recent - level * lived
 
 
 def say(
@@ -60,15 +91,10 @@ def say(
     The doubt about the level adds up over the horizon in full, the scatter of the bins less: it grows with the power
     0.75 of their number, between 0.5 (bins on their own) and 1 (all alike), because work comes in spells.
     """
-    seen = np.flatnonzero(np.isfinite(history.z))[-2 * history.season :]
-    recent = history.z[seen]
-    day = np.array(shape) if shape is not None else np.ones(history.season)
-    lived = day[(history.phase + seen) % history.season]
-    expected = float(lived.sum())
-    level = float(recent.sum()) / expected if expected > 0 else float(recent.mean())
-    point = level * day[(history.phase + len(history) + np.arange(horizon)) % history.season]
+    point, level, missed = _point(shape if shape is not None else [1.0], history, horizon)
+    recent = history.z[np.isfinite(history.z)][-2 * history.season :]
     doubt = float(np.abs(recent).mean()) / recent.size**0.5
-    scatter = hypot(float((recent - level * lived).std()), error * abs(level))
+    scatter = hypot(float(missed.std()), error * abs(level))
     bins = from_spread(point, hypot(doubt, scatter), levels)
     total = from_spread(point.sum(keepdims=True), hypot(doubt * horizon, scatter * horizon**0.75), levels)
     return bins, total

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 GOOD_WAPE, FAIR_WAPE = 0.15, 0.5
 MASE_MIN_POINTS = 48
 COMBINATION, RECENT_MEAN, ZERO, PAYOUT = "combination", "recent_mean", "zero", "daily_payout"
+SIBLINGS = "siblings"
 
 
 def document(
@@ -66,7 +67,12 @@ def _models(fit: Fit, kind: str) -> dict[str, float]:
         return {PAYOUT: 1.0}
     if kind == INTERMITTENT:
         return fit.similar or {"any_time": 1.0}
-    return dict(fit.pool.weights) if fit.pool else {RECENT_MEAN: 1.0}
+    if not fit.pool:
+        return {RECENT_MEAN: 1.0}
+    if not fit.voice:
+        return dict(fit.pool.weights)
+    voices = {name: (1 - fit.voice) * weight for name, weight in fit.pool.weights.items()} | {SIBLINGS: fit.voice}
+    return {name: float(f"{weight:.6g}") for name, weight in sorted(voices.items(), key=lambda pair: -pair[1])}
 
 
 def _reason(fit: Fit, history: History, flags: Sequence[str]) -> str:
@@ -94,7 +100,7 @@ def _reason(fit: Fit, history: History, flags: Sequence[str]) -> str:
         if fit.dropped:
             parts.append(f"{', '.join(fit.dropped)} failed and dropped out")
         if fit.siblings:
-            parts.append("its band leans on other nodes of its protocol until it has ten backtests")
+            parts.append(f"leans on {fit.siblings} other nodes of its protocol until it has ten backtests")
     if history.priced:
         parts.append("tokens are forecast and valued at the last known price")
     if "down" in flags:

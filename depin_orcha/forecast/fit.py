@@ -28,6 +28,8 @@ FLOOR_SHARE = 0.01
 NOTHING_SHARE = 0.9
 """A bin of the day that earned nothing more often than this has a lower bound of zero."""
 POOLED = (REGULAR, OUTAGES)
+JOIN = 4
+"""Siblings' shape and a node's own models speak by their errors to minus this power."""
 _NOISE = 1e-9
 
 
@@ -37,7 +39,8 @@ class Fit:
 
     ``fingerprint`` is that of the bins it was learned from, ``end_s`` where they ended. ``pool``, ``spread`` and
     ``total`` are those of regular series, ``similar`` the weights for bursts, ``shape`` and ``error`` what siblings
-    lent. ``mase``, ``wape``, ``rivals`` and ``rows`` say how it did in how many backtests.
+    lent and ``voice`` how loud their shape speaks beside the pool. ``mase``, ``wape``, ``rivals`` and ``rows`` say how
+    it did in how many backtests.
     """
 
     version: int
@@ -52,6 +55,7 @@ class Fit:
     similar: dict[str, float] = field(default_factory=dict[str, float])
     shape: list[float] | None = None
     error: float = 0.0
+    voice: float = 0.0
     siblings: int = 0
     mase: float | None = None
     wape: float | None = None
@@ -100,7 +104,7 @@ class Fit:
         earned = history.y[np.isfinite(history.y)]
         floor, non_negative = FLOOR_SHARE * float(np.abs(earned).mean()), bool((earned >= 0).all())
         bins = _nothing_stays_nothing(bins, history).settled(floor=floor, non_negative=non_negative)
-        total = total.settled(floor=floor * horizon, non_negative=non_negative)
+        total = total.settled(floor=floor * horizon**0.5, non_negative=non_negative)
         total = replace(total, mean=bins.mean.sum(keepdims=True))
         return _with_outage(bins, total, still_down(history.down, horizon))
 
@@ -112,6 +116,9 @@ class Fit:
         if self.pool and self.spread and history.kind in POOLED:
             rolled = (series.end_s - self.end_s) // series.freq_s
             point = pool.predict(self.pool, history, horizon, plugins)
+            if self.shape and self.voice:
+                theirs = cold.rival(self.shape, history, [len(history)], horizon)[0]
+                point = (1 - self.voice) * point + self.voice * theirs
             bins = _rolled(self.spread, rolled, history.season).around(point, levels)
             said = bins, self._total(self.spread, history, point, horizon, levels)
         elif history.kind == INTERMITTENT:
@@ -143,6 +150,11 @@ def fingerprint(series: Series) -> str:
 
 def fitted(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] = ()) -> list[Fit]:
     """One fit for each series: those of one protocol lend each other what a new one cannot know yet."""
+    return lent(batch, learned(batch, horizon, plugins))
+
+
+def learned(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] = ()) -> list[Fit]:
+    """One fit for each series, each from that series alone: what is stored."""
     histories = [history_of(series) for series in batch]
     horizons = [min(horizon, 7 * history.season) for history in histories]
     fits: list[Fit] = []
@@ -157,7 +169,7 @@ def fitted(batch: Sequence[Series], horizon: int, plugins: Sequence[Forecaster] 
         blank = Fit(VERSION, fingerprint(series), series.end_s, history.kind, horizons[index], history.unit)
         test = tests.get(index)
         fits.append(_pooled(blank, history, test) if test else _other(blank, history))
-    return _lent(batch, histories, fits)
+    return fits
 
 
 def _pooled(blank: Fit, history: History, test: pool.Backtest) -> Fit:
@@ -189,26 +201,50 @@ def _other(blank: Fit, history: History) -> Fit:
     return replace(blank, **_scores(history, medians, origins))
 
 
-def _lent(batch: Sequence[Series], histories: Sequence[History], fits: Sequence[Fit]) -> list[Fit]:
+def lent(batch: Sequence[Series], fits: Sequence[Fit]) -> list[Fit]:
     """``fits`` with what siblings lend: a shape to the newest, and to those with few backtests error quantiles."""
+    keys = [(series.protocol, series.freq_s) for series in batch]
+    borrowers = {key for key, fit in zip(keys, fits, strict=True) if _borrows(fit)}
     lenders: dict[tuple[str, int], list[tuple[History, Spread]]] = {}
-    for series, history, fit in zip(batch, histories, fits, strict=True):
-        long_enough = len(history) >= cold.SIBLING_SEASONS * history.season
-        if series.protocol and fit.spread and long_enough:
-            lenders.setdefault((series.protocol, series.freq_s), []).append((history, fit.spread))
+    for key, series, fit in zip(keys, batch, fits, strict=True):
+        if series.protocol and fit.spread and key in borrowers:
+            history = history_of(series)
+            if len(history) >= cold.SIBLING_SEASONS * history.season:
+                lenders.setdefault(key, []).append((history, fit.spread))
     shared = {key: cold.siblings_of(members) for key, members in lenders.items()}
     found: list[Fit] = []
-    for series, fit in zip(batch, fits, strict=True):
-        lent = shared.get((series.protocol, series.freq_s))
-        if lent is None or fit.rows >= MAX_ORIGINS or fit.kind not in (NEW, *POOLED):
+    for key, series, fit in zip(keys, batch, fits, strict=True):
+        siblings = shared.get(key)
+        if siblings is None or not _borrows(fit):
             found.append(fit)
         elif fit.spread is None:
-            found.append(replace(fit, shape=lent.shape, error=lent.error, siblings=lent.count))
+            found.append(replace(fit, shape=siblings.shape, error=siblings.error, siblings=siblings.count))
         else:
-            own = fit.rows / MAX_ORIGINS
-            mixed = own * np.array(fit.spread.quantiles) + (1 - own) * np.array(lent.quantiles)
-            found.append(replace(fit, spread=replace(fit.spread, quantiles=sizes(mixed)), siblings=lent.count))
+            found.append(_joined(fit, history_of(series, fit.kind, fit.unit), fit.spread, siblings))
     return found
+
+
+def _joined(fit: Fit, history: History, spread: Spread, siblings: cold.Siblings) -> Fit:
+    """A fit with few backtests, whose pool is joined by the shape of its siblings, as loud as that errs little.
+
+    Its quantiles lean on theirs. Two voices together err no more than each as often as it is heard.
+    """
+    own = fit.rows / MAX_ORIGINS
+    mixed = own * np.array(spread.quantiles) + (1 - own) * np.array(siblings.quantiles)
+    origins = history.origins(fit.horizon)
+    missed = np.abs(
+        history.truth(origins, fit.horizon, tokens=True)
+        - cold.rival(siblings.shape, history, origins.tolist(), fit.horizon)
+    )
+    ours, theirs = float(np.mean(spread.scale)), float(np.nanmean(missed))
+    voice = float(f"{(1 - own) * ours**JOIN / (ours**JOIN + theirs**JOIN):.8g}")
+    size = 1 + voice * (theirs / ours - 1)
+    joined = replace(spread, quantiles=sizes(mixed), scale=sizes(np.array(spread.scale) * size))
+    return replace(fit, spread=joined, shape=siblings.shape, voice=voice, siblings=siblings.count)
+
+
+def _borrows(fit: Fit) -> bool:
+    return fit.rows < MAX_ORIGINS and fit.kind in (NEW, *POOLED)
 
 
 def _scores(history: History, said: NDArray[np.float64], origins: NDArray[np.intp]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from numbers import Real
 from typing import TYPE_CHECKING, Any, cast
@@ -58,6 +58,13 @@ class Series:
     def season(self) -> int:
         """Bins after which the pattern repeats: one day, or one week of daily bins."""
         return _BINS_A_WEEK_OF_DAYS if self.freq_s == DAY_S else DAY_S // self.freq_s
+
+    def until(self, end_s: int, bins: int) -> Series:
+        """The last ``bins`` of those that end by ``end_s``, which is no later than the end of this one."""
+        end = max(0, len(self.y) - (self.end_s - end_s) // self.freq_s)
+        cut = slice(max(0, end - bins), end)
+        price = None if self.price is None else self.price[cut]
+        return replace(self, end_s=end_s, y=self.y[cut], price=price, down=self.down[cut])
 
     @classmethod
     def from_member(cls, member: Any, path: str) -> Series:

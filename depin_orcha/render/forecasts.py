@@ -43,6 +43,9 @@ def _totals(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             cells += [one["model"] or "-", mase, f"{one['hours_of_history']:g} h"]
         table.add_row(*cells, one["type"] + (f" ({', '.join(one['flags'])})" if one["flags"] else ""))
     print_table(console, table)
+    for one in rows:
+        if "low_history" in one["flags"]:
+            print_line(console, f"{one['node']}: {one['reason']}")
 
 
 def _outlook(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -51,12 +54,15 @@ def _outlook(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     for name in ("node", "what", "expected", "80 % range"):
         right = name in ("expected", "80 % range")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    table.add_column("why", overflow="fold", ratio=1)
+    because: dict[str, list[str]] = {}
     for row in rows:
         mean, low, high = _range_text(row)
         span = "-" if low == high == "-" else f"{low} to {high}"
-        table.add_row(row["node"], _WHAT[row["kind"]], mean, span if mean != span else "", row["why"])
+        table.add_row(row["node"], _WHAT[row["kind"]], mean, span if mean != span else "")
+        because.setdefault(row["why"], []).append(row["node"])
     print_table(console, table)
+    for why, nodes in because.items():
+        print_line(console, f"{', '.join(nodes)}: {why}")
 
 
 _WHAT = {
@@ -146,14 +152,16 @@ def accuracy(console: Console, data: Mapping[str, Any]) -> None:
         console.print("Nothing can be replayed yet: that takes more than a day of history.")
         return
     table = new_table("Past days forecast again")
-    for name in ("node", "forecaster", "days", "hours", "MASE", "WAPE", "in 80 %", "in 95 %", "day in 80 %"):
+    wide = console.width >= NARROW
+    counts = ("days", "hours") if wide else ()
+    for name in ("node", "forecaster", *counts, "MASE", "WAPE", "in 80 %", "in 95 %", "day in 80 %"):
         table.add_column(name, justify="left" if name in ("node", "forecaster") else "right", overflow="fold")
     for node in data["forecast_accuracy"]:
         held = [percent_text(node[key]) for key in ("coverage80", "coverage95", "total_coverage80")]
-        table.add_row(node["node"], "published way", *_errors(node), *held)
+        table.add_row(node["node"], "published way", *_errors(node, wide), *held)
         best = [one for one in node["models"] if one["name"] not in _REFERENCES][:_VOICES]
         for one in [*best, *(one for one in node["models"] if one["name"] in _REFERENCES)]:
-            table.add_row("", one["name"], *_errors(one), "", "", "")
+            table.add_row("", one["name"], *_errors(one, wide), "", "", "")
     print_table(console, table)
     print_line(console, "MASE, WAPE: errors of medians, beside seasonal naive and earnings; --json has all models.")
     value = data["forecast_value"]
@@ -164,6 +172,7 @@ def accuracy(console: Console, data: Mapping[str, Any]) -> None:
 _REFERENCES = ("seasonal_naive", "zero")
 
 
-def _errors(row: Mapping[str, Any]) -> list[str]:
+def _errors(row: Mapping[str, Any], wide: bool) -> list[str]:
     mase = "-" if row["mase"] is None else f"{row['mase']:.2f}"
-    return [str(row["origins"]), str(row["hours"]), mase, percent_text(row["wape"])]
+    counts = [str(row["origins"]), str(row["hours"])] if wide else []
+    return [*counts, mase, percent_text(row["wape"])]

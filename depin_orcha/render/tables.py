@@ -11,7 +11,17 @@ from rich.text import Text
 from depin_orcha.timefmt import parse_rfc3339
 
 from . import money, power
-from .parts import NARROW, amount_text, new_table, print_anomalies, print_line, print_table, span_text, usd_text
+from .parts import (
+    NARROW,
+    amount_text,
+    new_table,
+    percent_text,
+    print_anomalies,
+    print_line,
+    print_table,
+    span_text,
+    usd_text,
+)
 
 _STYLE = {"up": "green", "degraded": "yellow", "down": "red", "unknown": "magenta"}
 _FAILED = {
@@ -42,6 +52,7 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     for name in ("today $", "24 h $", "30 d $"):
         table.add_column(name, justify="right")
     table.add_column("forecast $/day", justify="right")
+    table.add_column("in 80 %", justify="right")
     if wide:
         table.add_column("granted", justify="right")
         table.add_column("seen", justify="right")
@@ -52,9 +63,9 @@ def status(console: Console, data: Mapping[str, Any], now_s: int) -> None:
     forecast = usd_text(_times(totals["usd_per_hour_forecast"], 24))
     table.add_section()
     lead, tail = (["total", "", ""], ["", ""]) if wide else (["total", ""], [])
-    table.add_row(*lead, *cells, forecast, *tail)
+    table.add_row(*lead, *cells, forecast, "", *tail)
     name, *cells = power.net_row(totals["net_usd_24h"])
-    table.add_row(name, *lead[1:], *cells, "", *tail)
+    table.add_row(name, *lead[1:], *cells, "", "", *tail)
     print_table(console, table)
     power.own_money(console, data)
     money.standings(console, data)
@@ -69,7 +80,7 @@ def _status_row(node: Mapping[str, Any], now_s: int, *, wide: bool) -> list[Any]
         cells.append(node["host"])
     cells.append(health)
     cells += [usd_text(node["usd_today"]), usd_text(node["usd_24h"]), usd_text(node["usd_30d"])]
-    cells.append(usd_text(_times(node["usd_per_hour_forecast"], 24)))
+    cells += [usd_text(_times(node["usd_per_hour_forecast"], 24)), percent_text(node["coverage80"])]
     if wide:
         cells += [_granted(node["allocation"]), _age(node["last_seen"], now_s)]
     return cells
@@ -113,6 +124,8 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
     print_anomalies(console, data["anomalies"])
     gross = "USD is gross, each hour at its own price, after held amounts and shares, before power"
     print_line(console, f"{gross}; net is after it. - means unknown.")
+    if any(node["coverage80"] is not None for node in data["nodes"]):
+        print_line(console, "In 80 %: hours of the last 14 days that came true within the 80 % band of their forecast.")
 
 
 def _price(console: Console, price: Mapping[str, Any], now_s: int, *, stale: bool = False) -> None:

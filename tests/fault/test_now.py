@@ -42,7 +42,7 @@ LATER_FACTS = {"finished_s": ("finished_s", "exit_code"), "voided_s": ("voided_s
 """What was added to a row at a later instant, and the columns that go with it."""
 TIMELESS = {"meta", "backoffs"}
 """Not facts about the world: whether it is a simulation, and whom not to ask before when."""
-CACHES = {"usual"}
+CACHES = {"learned", "usual"}
 """What can be worked out again, at the cost of time."""
 PLANS = {"allocations", "shadow_prices"}
 """Parts of a plan, which tells when it was made."""

@@ -123,7 +123,35 @@ def test_a_week_old_node_leans_on_the_errors_of_its_siblings() -> None:
     alone, helped = forecast_series([*batch, young, young | {"protocol": "storj"}])[3:]
     assert helped["median"] == pytest.approx(alone["median"], rel=0.2)
     assert helped["hi"] != alone["hi"]
-    assert "leans on other nodes" in helped["reason"]
+    assert "leans on 3 other nodes" in helped["reason"]
+
+
+def fleet(shared: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Five nodes with a month, and ten with three days of which the next one is told as well."""
+    random = np.random.default_rng(3)
+    hour = np.arange(744)
+    batch: list[dict[str, Any]] = []
+    truth: list[np.ndarray] = []
+    for index in range(15):
+        day = np.exp(0.6 * np.sin(2 * np.pi * (hour + (0 if shared else random.integers(24))) / 24))
+        y = random.lognormal(0, 1) * day * np.where(hour // 24 % 7 < 5, 1.0, 0.6) * random.lognormal(0, 0.2, 744)
+        known = slice(0, 720) if index < 5 else slice(648, 720)
+        start = "2026-01-01" if index < 5 else "2026-01-28"
+        batch.append({"id": str(index), "start": start, "y": y[known], "protocol": "mysterium"})
+        truth.append(y[720:])
+    return batch, np.array(truth[5:])
+
+
+@pytest.mark.parametrize(("shared", "least", "most"), [(True, 0.0, 0.9), (False, 0.9, 1.05)])
+def test_a_node_of_three_days_listens_to_siblings_as_far_as_they_agree(shared: bool, least: float, most: float) -> None:
+    batch, truth = fleet(shared)
+    helped = forecast_series(batch)[5:]
+    alone = forecast_series([one | {"protocol": ""} for one in batch])[5:]
+    error = [np.abs(np.array([one["median"] for one in told]) - truth).sum() for told in (helped, alone)]
+    assert least < error[0] / error[1] < most
+    for one in helped:
+        assert sum(one["models"].values()) == pytest.approx(1, abs=1e-4)
+    assert ("siblings" in helped[0]["models"], "siblings" in alone[0]["models"]) == (True, False)
 
 
 SPIKE = [*[0.0] * 300, 5.0, *[0.0] * 300]
