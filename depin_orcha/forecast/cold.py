@@ -37,12 +37,10 @@ def siblings_of(members: Sequence[tuple[History, Spread]]) -> Siblings | None:
     """What the ``members`` lend; None without any."""
     if not members:
         return None
-    shapes = np.array([_shape(history) for history, _ in members])
-    shape = np.median(shapes, axis=0)
-    if len(members) > 1 and shape.var():
-        # Nodes that have no week in common differ by as much as their median does from a flat one: by chance.
-        chance = float(shapes.var(axis=0, ddof=1).mean()) / len(members)
-        shape = 1 + max(0.0, 1 - chance / float(shape.var())) * (shape - 1)
+    days, weekdays = (
+        np.array(parts) for parts in zip(*(_day_and_weekdays(history) for history, _ in members), strict=True)
+    )
+    shape = np.outer(_shared(weekdays), _shared(days)).reshape(-1)
     return Siblings(
         sizes(shape / shape.mean()),
         float(f"{np.median([np.mean(spread.scale) for _, spread in members]):.8g}"),
@@ -51,17 +49,29 @@ def siblings_of(members: Sequence[tuple[History, Spread]]) -> Siblings | None:
     )
 
 
-def _shape(history: History) -> NDArray[np.float64]:
-    """The week of one node, hours times weekdays; days alike where it does not know every weekday twice."""
+def _day_and_weekdays(history: History) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The day of one node and its weekdays, each with mean 1; weekdays alike where it does not know each twice."""
     season = history.season
     at = (history.phase + np.arange(len(history))) % (7 * season)
     day = np.bincount(at % season, weights=history.z, minlength=season) / np.bincount(at % season, minlength=season)
-    weekday = np.ones(7)
+    weekdays = np.ones(7)
     if len(history) >= 14 * season:
         expected = np.bincount(at // season, weights=day[at % season], minlength=7)
-        weekday = np.bincount(at // season, weights=history.z, minlength=7) / expected
-    week = np.outer(weekday, day).reshape(-1)
-    return week / week.mean()
+        weekdays = np.bincount(at // season, weights=history.z, minlength=7) / expected
+    return day / day.mean(), weekdays / weekdays.mean()
+
+
+def _shared(shapes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The median shape of nodes (rows), flattened as far as they disagree.
+
+    Nodes that have nothing in common have a median that is not flat either, by chance: its variance is that between
+    them over their number. A few nodes tell that badly, so it is counted twice.
+    """
+    shape = np.median(shapes, axis=0)
+    if len(shapes) < 2 or not shape.var():
+        return shape
+    chance = float(shapes.var(axis=0, ddof=1).mean()) / len(shapes)
+    return 1 + max(0.0, 1 - 2 * chance / float(shape.var())) * (shape - 1)
 
 
 def rival(shape: Sequence[float], history: History, origins: Sequence[int], horizon: int) -> NDArray[np.float64]:

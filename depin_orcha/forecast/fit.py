@@ -209,7 +209,7 @@ def lent(batch: Sequence[Series], fits: Sequence[Fit]) -> list[Fit]:
     for key, series, fit in zip(keys, batch, fits, strict=True):
         if series.protocol and fit.spread and key in borrowers:
             history = history_of(series)
-            if len(history) >= cold.SIBLING_SEASONS * history.season:
+            if len(history) >= cold.SIBLING_SEASONS * history.season and history.non_negative:
                 lenders.setdefault(key, []).append((history, fit.spread))
     shared = {key: cold.siblings_of(members) for key, members in lenders.items()}
     found: list[Fit] = []

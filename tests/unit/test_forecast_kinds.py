@@ -14,6 +14,9 @@ import worlds
 
 from depin_orcha.forecast import forecast_series
 from depin_orcha.forecast.inputs import read_request
+from depin_orcha.forecast.series import epoch_s
+from depin_orcha.timefmt import rfc3339
+from depin_orcha.types import HOUR_S
 
 
 def one(y: Any, horizon: int = 24, **member: Any) -> dict[str, Any]:
@@ -126,32 +129,36 @@ def test_a_week_old_node_leans_on_the_errors_of_its_siblings() -> None:
     assert "leans on 3 other nodes" in helped["reason"]
 
 
-def fleet(shared: bool) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Five nodes with a month, and ten with three days of which the next one is told as well."""
+def fleet(shared: bool, hours: int) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Five nodes with a month, and twenty that are new; the next day of those is told as well."""
     random = np.random.default_rng(3)
     hour = np.arange(744)
     batch: list[dict[str, Any]] = []
     truth: list[np.ndarray] = []
-    for index in range(15):
+    for index in range(25):
         day = np.exp(0.6 * np.sin(2 * np.pi * (hour + (0 if shared else random.integers(24))) / 24))
         y = random.lognormal(0, 1) * day * np.where(hour // 24 % 7 < 5, 1.0, 0.6) * random.lognormal(0, 0.2, 744)
-        known = slice(0, 720) if index < 5 else slice(648, 720)
-        start = "2026-01-01" if index < 5 else "2026-01-28"
+        known = slice(0, 720) if index < 5 else slice(720 - hours, 720)
+        start = "2026-01-01" if index < 5 else rfc3339(epoch_s("2026-01-31") - hours * HOUR_S)
         batch.append({"id": str(index), "start": start, "y": y[known], "protocol": "mysterium"})
         truth.append(y[720:])
     return batch, np.array(truth[5:])
 
 
-@pytest.mark.parametrize(("shared", "least", "most"), [(True, 0.0, 0.9), (False, 0.9, 1.05)])
-def test_a_node_of_three_days_listens_to_siblings_as_far_as_they_agree(shared: bool, least: float, most: float) -> None:
-    batch, truth = fleet(shared)
+@pytest.mark.parametrize(
+    ("shared", "hours", "least", "most"), [(True, 72, 0.0, 0.9), (False, 72, 0.9, 1.05), (False, 12, 0.9, 1.1)]
+)
+def test_a_new_node_listens_to_siblings_as_far_as_they_agree(
+    shared: bool, hours: int, least: float, most: float
+) -> None:
+    batch, truth = fleet(shared, hours)
     helped = forecast_series(batch)[5:]
     alone = forecast_series([one | {"protocol": ""} for one in batch])[5:]
     error = [np.abs(np.array([one["median"] for one in told]) - truth).sum() for told in (helped, alone)]
     assert least < error[0] / error[1] < most
     for one in helped:
         assert sum(one["models"].values()) == pytest.approx(1, abs=1e-4)
-    assert ("siblings" in helped[0]["models"], "siblings" in alone[0]["models"]) == (True, False)
+    assert ("siblings" in helped[0]["models"], "siblings" in alone[0]["models"]) == (hours > 30, False)
 
 
 SPIKE = [*[0.0] * 300, 5.0, *[0.0] * 300]
