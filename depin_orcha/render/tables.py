@@ -105,14 +105,7 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
             if one["usd_per_unit"] is None:
                 day, month = amount_text(one["last_24h"]), amount_text(one["last_30d"])
                 print_line(console, f"{node['node']}: {day} {one['currency']} in 24 h, {month} in 30 d")
-    priced = {one["currency"]: one for node in data["nodes"] for one in node["earned"] if one["currency"] != "USD"}
-    for _, one in sorted(priced.items()):
-        if one["usd_per_unit"] is not None and one["price_source"] != "testnet":
-            price = {key.removeprefix("price_"): value for key, value in one.items()}
-            _price(console, price, now_s, stale=one["stale"])
-    rate = data["totals"]["local_rate"]
-    if rate is not None:
-        _price(console, rate | {"currency": data["totals"]["local_currency"]}, now_s)
+    _prices(console, data, now_s)
     if data["plan"] is None:
         print_line(console, "plan: none yet; make one with: depin-orcha optimize")
     else:
@@ -126,6 +119,17 @@ def _status_notes(console: Console, data: Mapping[str, Any], now_s: int) -> None
     print_line(console, f"{gross}; net is after it. - means unknown.")
     if any(node["coverage80"] is not None for node in data["nodes"]):
         print_line(console, "In 80 %: hours of the last 14 days that came true within the 80 % band of their forecast.")
+
+
+def _prices(console: Console, data: Mapping[str, Any], now_s: int) -> None:
+    priced = {one["currency"]: one for node in data["nodes"] for one in node["earned"] if one["currency"] != "USD"}
+    for _, one in sorted(priced.items()):
+        if one["usd_per_unit"] is not None and one["price_source"] != "testnet":
+            price = {key.removeprefix("price_"): value for key, value in one.items()}
+            _price(console, price, now_s, stale=one["stale"])
+    rate = data["totals"]["local_rate"]
+    if rate is not None:
+        _price(console, rate | {"currency": data["totals"]["local_currency"]}, now_s)
 
 
 def _price(console: Console, price: Mapping[str, Any], now_s: int, *, stale: bool = False) -> None:
