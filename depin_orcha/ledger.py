@@ -171,11 +171,11 @@ def _make_node_known(job: Job, store: Store, row: _Row, protocols: dict[str, str
             f"line {row.line}, column node: {row.node!r} is not known",
             "add a column protocol, or describe the node in the configuration",
         )
-    if protocol not in known_protocols():
-        raise DataError(f"line {row.line}, column protocol: {protocol!r} is not one of {', '.join(known_protocols())}")
     if row.protocol is not None and row.protocol != protocol:
         raise DataError(f"line {row.line}, column protocol: {row.node} is a {protocol} node, not {row.protocol}")
     if row.node not in protocols:
+        if protocol not in (known := known_protocols()):
+            raise DataError(f"line {row.line}, column protocol: {protocol!r} is not one of {', '.join(known)}")
         store.add_node(row.node, protocol, options.host if options else "local", job.now_s)
         protocols[row.node] = protocol
 
