@@ -139,7 +139,10 @@ class Pricing:
             value_receipts(store.connection, [(one, price) for one, price in valued if price], self._job.now_s)
 
     def _ask_history(self, store: Store, known: AsOf, instants: Iterable[tuple[str, int]]) -> None:
-        """Keep past prices for what lacks one; what is old and has none even so is asked for again in some hours."""
+        """Keep past prices for what lacks one; what is old and has none even so is asked for again in some hours.
+
+        Of a source that just did not answer it is not known whether it has one: it is asked again by the next run.
+        """
         now_s, old_s = self._job.now_s, self._job.now_s - DAY_S
         waiting = {subject for subject, backoff in known.backoffs().items() if backoff.holds(now_s)}
         missing = {
@@ -147,15 +150,17 @@ class Pricing:
             for currency, at_s in instants
             if (at_s > old_s or _history_of(currency) not in waiting) and self._lacks(known, currency, at_s)
         }
+        unanswered: set[str] = set()
         for currency in sorted({currency for currency, _ in missing}):
             moments = [at_s for one, at_s in missing if one == currency]
             # Rates of money come in one file, however old.
             is_money = currency in REFERENCE_MONEY
             for window in [(min(moments), max(moments))] if is_money else _windows(moments):
-                self._fetch_history(store, known, currency, window)
+                if not self._fetch_history(store, known, currency, window):
+                    unanswered.add(currency)
         lacking = {one for one, at_s in missing if at_s <= old_s and _price_at(known, one, at_s) is None}
         with store.transaction():
-            for currency in lacking:
+            for currency in lacking - unanswered:
                 store.set_backoff(_history_of(currency), Backoff(now_s, now_s + _OLD_AGAIN_S))
 
     def _lacks(self, known: AsOf, currency: str, at_s: int) -> bool:
@@ -165,15 +170,17 @@ class Pricing:
         is_old = price is None or at_s - price.observed_s > (SHOWN_S if is_money else self._options.max_age_s)
         return is_old and (is_money or prices.token_id(self._options, currency) is not None)
 
-    def _fetch_history(self, store: Store, known: AsOf, currency: str, window: tuple[int, int]) -> None:
+    def _fetch_history(self, store: Store, known: AsOf, currency: str, window: tuple[int, int]) -> bool:
+        """Keep what the history tells; False where a source did not answer this time."""
         try:
             options, _ = with_secrets(self._options, self._job.config.path)
         except ConfigError:
-            return
+            return False
         with HttpClient(_DEADLINE_S) as http:
             found = prices.history(http, options, currency, window, self._job.now_s, known.backoffs())
         with store.transaction():
             _keep(store, found, self._job.now_s)
+        return all(problem.kind is not FailureKind.TRANSIENT for problem in found.problems)
 
 
 def _windows(instants: Iterable[int]) -> list[tuple[int, int]]:

@@ -74,7 +74,7 @@ def _settlement(known: AsOf, node: str) -> Iterator[dict[str, Any]]:
         node,
         HOUR_S,
     )
-    waiting = known.standings(node).get(("payable", "MYST"))
+    waiting = known.standings([node]).get(("payable", "MYST"))
     if waiting is None:
         return
     left = MYST_SETTLED_AT - float(waiting)

@@ -242,7 +242,7 @@ def _cut_short(path: Path) -> None:
 def _scratched(path: Path) -> None:
     """Sound where it is opened and where the one node is named, broken where the hours of the ledger lie."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("INSERT INTO nodes VALUES ('storj_1', 'storj', 'local', 0)")
+        connection.execute("INSERT INTO nodes VALUES ('storj_1', 'storj', 'local', 0, 'storj_1')")
         root, size = connection.execute(
             "SELECT rootpage, (SELECT page_size FROM pragma_page_size) FROM sqlite_master WHERE name = 'accruals'"
         ).fetchone()
