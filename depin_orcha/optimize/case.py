@@ -245,11 +245,11 @@ def _lever(node: Node, ignore_pct: float) -> Lever:
         loss_hours=node.restart_loss_hours,
         fee_usd=node.restart_fee_usd,
         ignore_pct=ignore_pct,
-        lock=_lock(node),
+        lock=lock_of(node),
     )
 
 
-def _lock(node: Node) -> str | None:
+def lock_of(node: Node) -> str | None:
     """Why a node may not be moved; an unknown time of the last change forbids nothing."""
     if node.frozen:
         return "frozen"

@@ -28,7 +28,16 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
 
     _refuse_unsolved(problem)
     solver = Solver(time_limit_s)
-    hosts = tuple(_host_plan(problem, host, solver, explain=explain) for host in problem.hosts)
+
+    def tell(host: Host, decision: Decision | None, prices: tuple[ShadowPrice, ...] | None) -> HostPlan:
+        return _host_plan(problem, host, solver, decision, prices, explain=explain)
+
+    if problem.model == "lp":
+        from .lp_plan import host_plans
+
+        hosts = host_plans(problem, solver, tell, explain=explain)
+    else:
+        hosts = tuple(tell(host, None, None) for host in problem.hosts)
     status = max((host.status for host in hosts), key=STATUSES.index, default="optimal")
     effort = solver.effort
     return Plan(
@@ -55,7 +64,6 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
 def _refuse_unsolved(problem: Problem) -> None:
     nodes = [node for host in problem.hosts for node in host.nodes]
     asked = {
-        "model lp": problem.model == "lp",
         "choices": any(node.choices for node in nodes),
         "fill": any(node.fill for node in nodes),
         "risk": problem.risk,
@@ -70,9 +78,18 @@ def _refuse_unsolved(problem: Problem) -> None:
             raise ValueError(f"$: {name} is not supported by this version")
 
 
-def _host_plan(problem: Problem, host: Host, solver: Solver, *, explain: bool) -> HostPlan:
+def _host_plan(
+    problem: Problem,
+    host: Host,
+    solver: Solver,
+    decision: Decision | None,
+    prices: tuple[ShadowPrice, ...] | None,
+    *,
+    explain: bool,
+) -> HostPlan:
+    """Return the plan of one host in full words; what is not known of decision and shadow prices is found here."""
     case, thresholds = case_of(problem, host), problem.thresholds
-    decision = decide(case, thresholds, solver)
+    decision = decision or decide(case, thresholds, solver)
     found = decision.found
     repair = smallest_repair(case, solver) if found.short else ""
     flips = {
@@ -86,7 +103,7 @@ def _host_plan(problem: Problem, host: Host, solver: Solver, *, explain: bool) -
         reason=host_reason(case, decision, relaxed_reason(found.short, repair)),
         value=_worth(case, decision.units),
         nodes=_node_plans(host, case, decision, flips),
-        shadow_prices=_shadow_prices(case, found, solver) if explain else (),
+        shadow_prices=(_shadow_prices(case, found, solver) if prices is None else prices) if explain else (),
         binding=binding_rows(case, decision.units),
         relaxed=tuple(_relaxed(case, host, short, repair) for short in found.short),
         advice=tuple(advice(case, thresholds, decision)),
