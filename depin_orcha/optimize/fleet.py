@@ -25,10 +25,10 @@ Array = Any
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``hosts`` and ``nodes`` in order; ``first_node`` tells where those of a host begin.
+    """``hosts`` and ``nodes`` in order, ``first_node`` tells where those of a host begin.
 
-    ``periods`` of equal length make up the horizon. ``limits`` are name and resource. ``limit_host``, ``seg_node``, ``use_limit``, ``use_node`` are
-    indices into this fleet; ``use_amount`` is what one unit takes of a limit.
+    ``periods`` of equal length make up the horizon. ``limits`` are name and resource; ``limit_host``, ``seg_node``,
+    ``use_limit`` and ``use_node`` are indices into this fleet; ``use_amount`` is what one unit takes of a limit.
     """
 
     hosts: tuple[Host, ...]

@@ -41,7 +41,9 @@ def brief_plans(problem: Problem, batch: Batch, brief: Array, *, explain: bool) 
     nodes, binding = _node_plans(fleet, units), _binding(fleet, units)
     limits = np.searchsorted(fleet.limit_host, np.arange(len(fleet.hosts) + 1)).tolist()
     ends = fleet.first_node.tolist()
-    prices = list(starmap(ShadowPrice, zip(*zip(*fleet.limits, strict=True), batch.optimum.prices.tolist(), strict=True)))
+    prices = list(
+        starmap(ShadowPrice, zip(*zip(*fleet.limits, strict=True), batch.optimum.prices.tolist(), strict=True))
+    )
     values = list(_worths(worth))
     for index in np.flatnonzero(brief).tolist():
         begin, end = ends[index : index + 2]

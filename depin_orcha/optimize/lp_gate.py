@@ -65,11 +65,15 @@ def passes(worth: Gains, thresholds: Thresholds) -> Array:
     return (worth.moves > 0) & (worth.net > worth.noise) & enough & share
 
 
-def judge(fleet: Fleet, units: Array, thresholds: Thresholds) -> Verdict:
-    """Return what to do, given the grants that the programme wants in the first period."""
+def judge(fleet: Fleet, units: Array, thresholds: Thresholds, dear: Array | float = 0.0) -> Verdict:
+    """Return what to do, given the grants that the programme wants in the first period.
+
+    ``dear``: what a unit of each node is worth to other hosts, USD per hour; it counts in what to grant, not in whether
+    the host passes its thresholds.
+    """
     asked = rounded(fleet, units)
-    few = _few_moves(fleet, asked, thresholds.max_moves)
-    plan, lost = gate(fleet, few)
+    few = _few_moves(fleet, asked, thresholds.max_moves, dear)
+    plan, lost = gate(fleet, few, dear)
     applies = passes(gains(fleet, plan), thresholds) & ~lost
     return Verdict(plan, asked, applies, lost)
 
@@ -114,32 +118,34 @@ def _hand_out(fleet: Fleet, wanted: Array, whole: Array) -> Array:
     return whole
 
 
-def _worth_of_moves(fleet: Fleet, units: Array) -> Array:
+def worth_of_moves(fleet: Fleet, units: Array, dear: Array | float) -> Array:
     """What each move brings by itself after its restart, USD per hour; 0 where nothing moves."""
     worth = fleet.net(units) - fleet.net(fleet.base) - fleet.charge_usd / fleet.horizon_h
+    worth = worth - dear * (units - fleet.base)
     return np.where(units != fleet.base, worth, 0.0)
 
 
-def _few_moves(fleet: Fleet, units: Array, most: int | None) -> Array:
+def _few_moves(fleet: Fleet, units: Array, most: int | None, dear: Array | float) -> Array:
     """Keep the moves of each host that gain most by themselves, as many as it may make."""
     if most is None:
         return units
     moved = np.flatnonzero(units != fleet.base)
-    order = moved[np.lexsort((-_worth_of_moves(fleet, units)[moved], fleet.host[moved]))]
+    order = moved[np.lexsort((-worth_of_moves(fleet, units, dear)[moved], fleet.host[moved]))]
     rank = np.arange(len(order)) - np.searchsorted(fleet.host[order], fleet.host[order])
     kept = fleet.base.copy()
     kept[order[rank < most]] = units[order[rank < most]]
     return kept
 
 
-def gate(fleet: Fleet, units: Array) -> tuple[Array, Array]:
+def gate(fleet: Fleet, units: Array, dear: Array | float) -> tuple[Array, Array]:
     """Return the best of the grants, the grants with a move dropped (as often as that helps), and those in force.
 
     Judged by the exact value, among those that keep every limit; also the hosts for which none of them does.
     """
     units = units.copy()
     while True:
-        worth, better = _worth_of_moves(fleet, units), _best_drop(fleet, units)
+        worth = worth_of_moves(fleet, units, dear)
+        better = _best_drop(fleet, units, worth)
         gain = -worth[better]
         broken = fleet.hosts_of(_broken(fleet, units))[fleet.host[better]]
         drop = better[(gain > 0) | broken]
@@ -148,7 +154,7 @@ def gate(fleet: Fleet, units: Array) -> tuple[Array, Array]:
         units[drop] = fleet.base[drop]
     lost = fleet.hosts_of(_broken(fleet, units))
     holds = ~fleet.hosts_of(_broken(fleet, fleet.base)) & (fleet.per_host(~_allows(fleet, fleet.base)) == 0)
-    best_is_hold = holds & (lost | (fleet.per_host(_worth_of_moves(fleet, units)) <= 0))
+    best_is_hold = holds & (lost | (fleet.per_host(worth_of_moves(fleet, units, dear)) <= 0))
     return np.where(best_is_hold[fleet.host], fleet.base, units), lost & ~best_is_hold
 
 
@@ -157,7 +163,7 @@ def _broken(fleet: Fleet, units: Array) -> Array:
     return fleet.used(units) > fleet.capacity * (1 + HAIR)
 
 
-def _best_drop(fleet: Fleet, units: Array) -> Array:
+def _best_drop(fleet: Fleet, units: Array, worth: Array) -> Array:
     """For each host, the move whose undoing is best among those that leave every rule kept; hosts without are left out.
 
     A move that the rules of its node ask for is not undone.
@@ -169,6 +175,6 @@ def _best_drop(fleet: Fleet, units: Array) -> Array:
     change = np.bincount(fleet.use_node, per_limit * 1.0 - before[fleet.use_limit], minlength=count)
     left = np.bincount(fleet.limit_host, before, minlength=len(fleet.hosts))[fleet.host] + change
     able = np.flatnonzero((units != fleet.base) & (left < 0.5) & _allows(fleet, fleet.base))
-    order = able[np.lexsort((_worth_of_moves(fleet, units)[able], fleet.host[able]))]
+    order = able[np.lexsort((worth[able], fleet.host[able]))]
     _, first = np.unique(fleet.host[order], return_index=True)
     return order[first]

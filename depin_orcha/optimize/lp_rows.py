@@ -6,11 +6,13 @@ hosts, the objective is scaled host by host, so that rich hosts do not hide poor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from .fleet import Array, Fleet, np
+from .lp_links import Link
 
 _sparse: Any = import_module("scipy.sparse")
 
@@ -83,12 +85,13 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Minimise ``cost``; ``units`` are the columns of the grants by node and period, ``limits`` the rows of limits.
+    """Minimise ``cost``, which is ``gain`` in USD per hour with signs turned, scaled; ``units`` are the columns of the grants by node and period, ``limits`` the rows of limits.
 
-    USD per hour = minus the objective times ``scale``, where all hosts have the same.
+    ``scale`` by host is what 1 of the objective stands for in USD per hour.
     """
 
     cost: Array
+    gain: Array
     bounds: Array
     a_ub: Any
     b_ub: Array
@@ -98,21 +101,23 @@ class Program:
     units: Array
     limits: Array
     limit_scale: Array
+    links: list[Array]
     scale: Array
 
 
-def program_of(fleet: Fleet, dear: Array | None = None, *, together: bool = False) -> Program:
+def program_of(fleet: Fleet, dear: Array | None = None, links: Sequence[Link] = ()) -> Program:
     """Return the programme of these hosts, all of which must have some plan.
 
-    ``dear``: what one unit of each node costs on top in each period, USD per hour. ``together``: one scale for the
-    objective of all hosts, as rows that join them need.
+    ``dear``: what one unit of each node costs on top in each period, USD per hour. ``links`` join the hosts: then all
+    of them have one scale of the objective.
     """
     sheet = Sheet(fleet, fleet.span, fleet.reach)
     units = _grants(sheet, dear)
     _earnings(sheet, units)
     _moves(sheet, units)
-    first, scale = _limit_rows(sheet, units)
-    return _program(sheet, units, first, scale, together=together)
+    scale = _limit_rows(sheet, units)
+    joined = [_link_rows(sheet, units, link) for link in links]
+    return _program(sheet, units, scale, joined)
 
 
 def _grid(count: int, periods: int) -> tuple[Array, Array]:
@@ -185,17 +190,15 @@ def _moves(sheet: Sheet, units: Array) -> None:
     )
 
 
-
-
-def _limit_rows(sheet: Sheet, units: Array) -> tuple[int, Array]:
-    """What all grants take together fits, in every period. Returns the first row and the scale of each limit."""
+def _limit_rows(sheet: Sheet, units: Array) -> Array:
+    """What all grants take together fits, in every period: the first rows. Returns the scale of each limit."""
     fleet, periods = sheet.fleet, sheet.fleet.periods
     weight = fleet.use_amount * sheet.span[fleet.use_node]
     largest = np.zeros(len(fleet.capacity))
     np.maximum.at(largest, fleet.use_limit, weight)
     scale = np.where(fleet.capacity > 0, fleet.capacity, np.where(largest > 0, largest, 1.0))
     use, period = _grid(len(fleet.use_limit), periods)
-    first = sheet.most.add(
+    sheet.most.add(
         np.repeat(fleet.capacity / scale, periods),
         (
             fleet.use_limit[use] * periods + period,
@@ -203,21 +206,33 @@ def _limit_rows(sheet: Sheet, units: Array) -> tuple[int, Array]:
             (weight / scale[fleet.use_limit])[use],
         ),
     )
-    return first, scale
+    return scale
 
 
-def _program(sheet: Sheet, units: Array, first: int, limit_scale: Array, *, together: bool) -> Program:
+def _link_rows(sheet: Sheet, units: Array, link: Link) -> Array:
+    """What the nodes of all hosts take together fits, in every period or over all of them. Returns the rows."""
+    periods = sheet.fleet.periods
+    user, period = _grid(len(users := np.flatnonzero(link.weight)), periods)
+    weight = (link.weight * sheet.span)[users][user] / link.scale
+    count = periods if link.hourly else 1
+    row, share = (period, 1.0) if link.hourly else (np.zeros(len(period), dtype=int), 1 / periods)
+    first = sheet.most.add(np.full(count, link.limit / link.scale), (row, units[users[user], period], weight * share))
+    return first + np.arange(count)
+
+
+def _program(sheet: Sheet, units: Array, limit_scale: Array, links: list[Array]) -> Program:
     fleet = sheet.fleet
     gain, tie = np.concatenate(sheet.gain), np.concatenate(sheet.tie)
     host = fleet.host[np.concatenate(sheet.owner)]
     scale = np.zeros(len(fleet.hosts))
     np.maximum.at(scale, host, np.abs(gain))
     scale = np.where(scale > 0, scale, 1.0)
-    if together:
+    if links:
         scale[:] = scale.max(initial=0.0)
     rows = len(fleet.capacity) * fleet.periods
     return Program(
         cost=-gain / scale[host] + TIE * tie,
+        gain=gain,
         bounds=np.column_stack([np.concatenate(sheet.lower), np.concatenate(sheet.upper)]),
         a_ub=sheet.most.matrix(sheet.columns),
         b_ub=sheet.most.side,
@@ -225,7 +240,8 @@ def _program(sheet: Sheet, units: Array, first: int, limit_scale: Array, *, toge
         b_eq=sheet.equal.side,
         span=sheet.span,
         units=units,
-        limits=(first + np.arange(rows)).reshape(-1, fleet.periods),
+        limits=np.arange(rows).reshape(-1, fleet.periods),
         limit_scale=limit_scale,
+        links=links,
         scale=scale,
     )
