@@ -13,8 +13,9 @@ from importlib import import_module
 from itertools import chain
 from typing import Any
 
-from .case import HAIR, RESTART_SHARE_OF_TOP, lock_of
-from .problem import RESOURCES, Host, Node, Problem, Segment, mean
+from .lever import HAIR, RESTART_SHARE_OF_TOP, lock_of
+from .nouns import RESOURCES, Host, Node, Segment, mean
+from .problem import Problem
 
 # numpy ships stubs that are of little help under strict checking, scipy has none.
 np: Any = import_module("numpy")

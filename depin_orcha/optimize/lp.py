@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from .case import HAIR
 from .fleet import Array, Fleet, fleet_of, np
-from .lp_gate import Verdict, gains, judge
-from .lp_links import Link, components, kept, links_of
+from .lp_gate import Judged, gains, judge
+from .lp_links import Link, kept, links_of
 from .lp_rows import Program, program_of
 from .problem import Host, Problem
 
@@ -58,30 +58,13 @@ class Batch:
 
     fleet: Fleet
     optimum: Optimum
-    verdict: Verdict
+    judged: Judged
     trusted: Array | None
     links: tuple[tuple[Link, float], ...] = ()
 
 
-def batches(problem: Problem, solver: Solver) -> Iterator[Batch]:
-    """Decide all hosts, those together that some row joins; hosts for which no plan keeps every row are left out."""
-    whole = fleet_of(problem, problem.hosts)
-    links = links_of(problem, whole)
-    if not links:
-        yield from _separate(problem, problem.hosts, solver)
-        return
-    labels = components(whole, links).tolist()
-    joined = {labels[host] for link in links for host in np.unique(whole.host[link.weight > 0]).tolist()}
-    groups: dict[int, list[Host]] = {}
-    for host, label in zip(problem.hosts, labels, strict=True):
-        groups.setdefault(label if label in joined else -1, []).append(host)
-    yield from _separate(problem, groups.pop(-1, []), solver)
-    for hosts in groups.values():
-        yield from _joined(problem, hosts, solver)
-
-
-def _separate(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterator[Batch]:
-    """Decide hosts that no row joins, some at a time."""
+def separate(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterator[Batch]:
+    """Decide hosts that no row joins, some at a time; those for which no plan keeps every row are left out."""
     for some in _in_turn(problem, hosts):
         yield from _decided(problem, some, solver)
 
@@ -100,14 +83,14 @@ def _decided(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterato
         fleet = fleet_of(problem, hosts)
     best = optimum(fleet, solver) if fleet.nodes else None
     if best is not None:
-        verdict = judge(fleet, best.units[:, 0], problem.thresholds)
-        yield Batch(fleet, best, verdict, _trusted(problem, fleet, solver))
+        judged = judge(fleet, best.units[:, 0], problem.thresholds)
+        yield Batch(fleet, best, judged, _trusted(problem, fleet, solver))
     elif len(hosts) > 1:
         for host in hosts:
             yield from _decided(problem, [host], solver)
 
 
-def _joined(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterator[Batch]:
+def joined(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterator[Batch]:
     """Decide hosts that rows join. Where these cannot be kept, or a host cannot, all of them are left out."""
     fleet = fleet_of(problem, hosts)
     links = links_of(problem, fleet)
@@ -123,9 +106,11 @@ def _joined(problem: Problem, hosts: Sequence[Host], solver: Solver) -> Iterator
     # Who gives way to whom, and who just takes what is left: which of the two serves better depends on the restarts.
     tries = [judge(fleet, best.units[:, 0], problem.thresholds, each) for each in (dear, 0.0)]
     tries = [kept(fleet, each, links, problem.thresholds) for each in tries]
-    verdict = max(tries, key=lambda each: gains(fleet, each.plan).net[each.applies].sum())
+    judged = max(tries, key=lambda each: gains(fleet, each.plan).net[each.applies].sum())
+    if judged.lost.any():
+        return
     trusted = _trusted(problem, fleet, solver) if few else None
-    yield Batch(fleet, best, verdict, trusted, tuple(zip(links, prices, strict=True)))
+    yield Batch(fleet, best, judged, trusted, tuple(zip(links, prices, strict=True)))
 
 
 def _trusted(problem: Problem, fleet: Fleet, solver: Solver) -> Array | None:

@@ -18,38 +18,40 @@ from .words import LOCKS, money
 
 def is_brief(problem: Problem, batch: Batch) -> Array:
     """Hosts about which nothing needs to be said that only full words can say."""
-    fleet, verdict = batch.fleet, batch.verdict
-    over = ~verdict.applies & fleet.hosts_of(fleet.used(fleet.base) > fleet.capacity * (1 + HAIR))
+    fleet, judged = batch.fleet, batch.judged
+    over = ~judged.applies & fleet.hosts_of(fleet.used(fleet.base) > fleet.capacity * (1 + HAIR))
     income = np.maximum(0.0, fleet.per_host(fleet.net(fleet.base)))
     unreachable = problem.thresholds.min_net_benefit_usd_per_hour > income
     if batch.trusted is None:
-        return ~(over | unreachable | verdict.lost)
+        return ~(over | unreachable | judged.lost)
     worth = gains(fleet, batch.trusted)
-    better = (gains(fleet, verdict.plan).moves == 0) & (worth.moves > 0) & (worth.net > worth.noise)
+    better = (gains(fleet, judged.plan).moves == 0) & (worth.moves > 0) & (worth.net > worth.noise)
     advised = fleet.per_host(fleet.locked & (batch.trusted != fleet.base)) > 0
-    return ~(over | unreachable | verdict.lost | better | advised)
+    return ~(over | unreachable | judged.lost | better | advised)
 
 
 def brief_plans(problem: Problem, batch: Batch, brief: Array, *, explain: bool) -> Iterator[HostPlan]:
     """Plans of the hosts that are marked; without ``explain`` shadow prices are left out."""
-    fleet, verdict = batch.fleet, batch.verdict
-    units = np.where(verdict.applies[fleet.host], verdict.plan, fleet.base)
-    planned = gains(fleet, verdict.plan).moves > 0
-    other = np.where(planned[fleet.host], verdict.plan, verdict.asked)
+    fleet, judged = batch.fleet, batch.judged
+    units = np.where(judged.applies[fleet.host], judged.plan, fleet.base)
+    planned = gains(fleet, judged.plan).moves > 0
+    other = np.where(planned[fleet.host], judged.plan, judged.asked)
     worth, missed = gains(fleet, units), gains(fleet, other)
     wanted = planned | (missed.gross > missed.noise)
     nodes, binding = _node_plans(fleet, units), _binding(fleet, units)
     limits = np.searchsorted(fleet.limit_host, np.arange(len(fleet.hosts) + 1)).tolist()
     ends = fleet.first_node.tolist()
-    prices = list(
-        starmap(ShadowPrice, zip(*zip(*fleet.limits, strict=True), batch.optimum.prices.tolist(), strict=True))
-    )
+    prices = [
+        ShadowPrice(name, resource, price, price)
+        for (name, resource), price in zip(fleet.limits, batch.optimum.prices.tolist(), strict=True)
+    ]
+    shared = tuple(ShadowPrice(link.name, link.resource, price, price) for link, price in batch.links)
     values = list(_worths(worth))
     for index in np.flatnonzero(brief).tolist():
         begin, end = ends[index : index + 2]
-        applies, rejected = bool(verdict.applies[index]), None
+        applies, rejected = bool(judged.applies[index]), None
         if not applies and wanted[index]:
-            rejected = _runner_up(fleet, other, missed, index, problem.thresholds)
+            rejected = _runner_up(batch, other, missed, index, problem.thresholds)
         yield HostPlan(
             host=fleet.hosts[index].host,
             status="held" if planned[index] and not applies else "optimal",
@@ -57,7 +59,9 @@ def brief_plans(problem: Problem, batch: Batch, brief: Array, *, explain: bool) 
             reason=_reason(values[index], int(worth.moves[index]), end - begin, rejected),
             value=values[index],
             nodes=tuple(nodes[begin:end]),
-            shadow_prices=tuple(prices[limits[index] : limits[index + 1]]) if explain else (),
+            shadow_prices=(*prices[limits[index] : limits[index + 1]], *shared) if explain else (),
+            reduced_costs=(),
+            risk=None,
             binding=tuple(binding[index]),
             relaxed=(),
             advice=(),
@@ -70,14 +74,23 @@ def _worths(worth: Gains) -> Iterator[Worth]:
     return starmap(Worth, zip(*(column.tolist() for column in columns), strict=True))
 
 
-def _runner_up(fleet: Fleet, units: Array, worth: Gains, index: int, thresholds: Thresholds) -> RunnerUp:
+def _runner_up(batch: Batch, units: Array, worth: Gains, index: int, thresholds: Thresholds) -> RunnerUp:
+    fleet = batch.fleet
     begin, end = fleet.first_node[index : index + 2].tolist()
     grants = {node.node: value for node, value in zip(fleet.nodes[begin:end], units[begin:end].tolist(), strict=True)}
     moved = tuple(node.node for node in fleet.nodes[begin:end] if grants[node.node] != (node.current_units or 0.0))
-    columns = (worth.current, worth.new, worth.gross, worth.restart_usd, worth.net)
-    value = Worth(*(float(column[index]) for column in columns))
-    gain = Gain(*(float(column[index]) for column in (*columns, worth.noise)), moved)
-    return RunnerUp(value, grants, tuple(shortfalls(gain, thresholds)))
+    columns = (worth.current, worth.new, worth.gross, worth.restart_usd, worth.net, worth.noise)
+    current, new, gross, restart_usd, net, noise = (float(column[index]) for column in columns)
+    gain = Gain(current, new, gross, restart_usd, net, noise, moved, current, net)
+    short_of = short_of_what(batch, index, gain, thresholds)
+    return RunnerUp(Worth(current, new, gross, restart_usd, net), grants, {}, short_of)
+
+
+def short_of_what(batch: Batch, index: int, gain: Gain, thresholds: Thresholds) -> tuple[str, ...]:
+    """Every rule that a plan of one host fails, in words."""
+    if batch.judged.waits[index]:
+        return ("as many hosts restart now as max_restarts_at_once allows",)
+    return tuple(shortfalls(gain, thresholds)) or ("what hosts share leaves no room for it",)
 
 
 def _reason(value: Worth, moves: int, count: int, rejected: RunnerUp | None) -> str:

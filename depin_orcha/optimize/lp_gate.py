@@ -15,17 +15,20 @@ from .settle import tidy
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Judged:
     """What was decided for each host of a fleet.
 
     ``plan`` is the best plan found and ``asked`` what the programme asked for, both by node; ``applies`` by host
-    whether the plan passes every threshold; ``lost`` marks hosts for which rounding left no plan that keeps its rules.
+    whether the plan passes every threshold; ``gives`` marks hosts that lose so that others gain more, ``lost`` those
+    for which rounding left no plan that keeps its rules, ``waits`` those that would restart, but not now.
     """
 
     plan: Array
     asked: Array
     applies: Array
+    gives: Array
     lost: Array
+    waits: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +68,20 @@ def passes(worth: Gains, thresholds: Thresholds) -> Array:
     return (worth.moves > 0) & (worth.net > worth.noise) & enough & share
 
 
-def judge(fleet: Fleet, units: Array, thresholds: Thresholds, dear: Array | float = 0.0) -> Verdict:
+def judge(fleet: Fleet, units: Array, thresholds: Thresholds, dear: Array | float = 0.0) -> Judged:
     """Return what to do, given the grants that the programme wants in the first period.
 
-    ``dear``: what a unit of each node is worth to other hosts, USD per hour; it counts in what to grant, not in whether
-    the host passes its thresholds.
+    ``dear``: what a unit of each node is worth to other hosts, USD per hour. A host that loses by itself, but less than
+    what it gives up is worth to them, is not held back.
     """
     asked = rounded(fleet, units)
     few = _few_moves(fleet, asked, thresholds.max_moves, dear)
     plan, lost = gate(fleet, few, dear)
-    applies = passes(gains(fleet, plan), thresholds) & ~lost
-    return Verdict(plan, asked, applies, lost)
+    worth = gains(fleet, plan)
+    priced = fleet.per_host(worth_of_moves(fleet, plan, dear))
+    gives = (worth.net <= worth.noise) & (priced > worth.noise)
+    applies = (passes(worth, thresholds) | gives) & ~lost
+    return Judged(plan, asked, applies, gives, lost, np.zeros_like(lost))
 
 
 def rounded(fleet: Fleet, units: Array) -> Array:

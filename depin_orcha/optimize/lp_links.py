@@ -1,20 +1,15 @@
-"""Rows that join hosts in model ``lp``: couplings, hard data caps, watts; and keeping them once every host has decided."""
+"""Rows that join hosts in model ``lp``: couplings, hard data caps, watts; and keeping them after all have decided."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from typing import Any
 
 from .case import HAIR
 from .fleet import Array, Fleet, np
-from .lp_gate import Verdict, gains, passes, worth_of_moves
+from .lp_gate import Judged, gains, passes, worth_of_moves
 from .problem import RESOURCES, Node, Problem, Thresholds
 from .settle import tidy
-
-_csgraph: Any = import_module("scipy.sparse.csgraph")
-_sparse: Any = import_module("scipy.sparse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Link:
 
     def most(self, fleet: Fleet) -> float:
         """What may be taken: the limit; where the present grants exceed it already, no more than they do."""
-        return max(self.limit, self.used(fleet.base)) * (1 + HAIR)
+        return max(self.limit, self.used(fleet.base))
 
 
 def links_of(problem: Problem, fleet: Fleet) -> tuple[Link, ...]:
@@ -70,31 +65,21 @@ def _taken(node: Node, key: str) -> float:
     return node.uses_per_unit.get(key, 0.0) if key in RESOURCES else getattr(node, key) or 0.0
 
 
-def components(fleet: Fleet, links: Sequence[Link]) -> Array:
-    """Label of each host: those that rows join, directly or through others, have the same."""
-    pairs = [(fleet.host[link.weight > 0], index) for index, link in enumerate(links)]
-    hosts = np.concatenate([np.zeros(0, dtype=int), *(members for members, _ in pairs)])
-    rows = np.concatenate([np.zeros(0, dtype=int), *(np.full(len(each), index) for each, index in pairs)])
-    size = len(fleet.hosts) + len(links)
-    graph = _sparse.coo_array((np.ones(len(hosts)), (hosts, len(fleet.hosts) + rows)), shape=(size, size))
-    return _csgraph.connected_components(graph, directed=False)[1][: len(fleet.hosts)]
-
-
-def kept(fleet: Fleet, verdict: Verdict, links: Sequence[Link], thresholds: Thresholds) -> Verdict:
-    """Return a verdict that keeps every link: grants are cut where a unit of the row earns least, until it is enough.
+def kept(fleet: Fleet, judged: Judged, links: Sequence[Link], thresholds: Thresholds) -> Judged:
+    """Return a judged that keeps every link: grants are cut where a unit of the row earns least, until it is enough.
 
     A host that no longer passes its thresholds holds; what then does not fit is cut again.
     """
     while True:
-        units = np.where(verdict.applies[fleet.host], verdict.plan, fleet.base)
-        over = next((link for link in links if link.used(units) > link.most(fleet)), None)
+        units = np.where(judged.applies[fleet.host], judged.plan, fleet.base)
+        over = next((link for link in links if link.used(units) > link.most(fleet) * (1 + HAIR)), None)
         if over is None:
-            return verdict
-        plan = _cut(fleet, verdict.plan, units, over)
-        applies = verdict.applies & passes(gains(fleet, plan), thresholds) & ~_broken_by(fleet, plan)
-        if (plan == verdict.plan).all() and (applies == verdict.applies).all():
-            return replace(verdict, applies=np.zeros_like(applies))
-        verdict = replace(verdict, plan=plan, applies=applies)
+            return judged
+        plan = _cut(fleet, judged.plan, units, over)
+        applies = judged.applies & (passes(gains(fleet, plan), thresholds) | judged.gives) & ~_broken_by(fleet, plan)
+        if (plan == judged.plan).all() and (applies == judged.applies).all():
+            return replace(judged, applies=np.zeros_like(applies))
+        judged = replace(judged, plan=plan, applies=applies)
 
 
 def _broken_by(fleet: Fleet, units: Array) -> Array:

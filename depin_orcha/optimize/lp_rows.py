@@ -85,9 +85,10 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Minimise ``cost``, which is ``gain`` in USD per hour with signs turned, scaled; ``units`` are the columns of the grants by node and period, ``limits`` the rows of limits.
+    """Minimise ``cost``, which is ``gain`` in USD per hour with its sign turned, ``scale`` by host being 1 of it.
 
-    ``scale`` by host is what 1 of the objective stands for in USD per hour.
+    ``units`` are the columns of the grants by node and period, ``limits`` the rows of limits, ``links`` those that
+    join hosts.
     """
 
     cost: Array
