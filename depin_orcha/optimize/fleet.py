@@ -118,6 +118,11 @@ class Fleet:
         return self.hosts_of(full) | (self.per_host(crossed) > 0)
 
 
+def positions(mask: Array) -> list[int]:
+    """Return the indices of what is marked."""
+    return np.flatnonzero(mask).tolist()
+
+
 def fleet_of(problem: Problem, hosts: Sequence[Host], *, unbound: bool = False) -> Fleet:
     """Return these hosts of a problem; one period where no price depends on the hour, else one per hour.
 

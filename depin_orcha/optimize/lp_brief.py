@@ -8,7 +8,7 @@ from itertools import starmap
 
 from .case import HAIR, Gain
 from .decide import shortfalls
-from .fleet import Array, Fleet, np
+from .fleet import Array, Fleet, np, positions
 from .lp import Batch
 from .lp_gate import Gains, gains
 from .plan import HostPlan, NodePlan, RunnerUp, ShadowPrice, Worth
@@ -47,7 +47,7 @@ def brief_plans(problem: Problem, batch: Batch, brief: Array, *, explain: bool) 
     ]
     shared = tuple(ShadowPrice(link.name, link.resource, price, price) for link, price in batch.links)
     values = list(_worths(worth))
-    for index in np.flatnonzero(brief).tolist():
+    for index in positions(brief):
         begin, end = ends[index : index + 2]
         applies, rejected = bool(judged.applies[index]), None
         if not applies and wanted[index]:
@@ -105,7 +105,8 @@ def _reason(value: Worth, moves: int, count: int, rejected: RunnerUp | None) -> 
 def _node_plans(fleet: Fleet, units: Array) -> list[NodePlan]:
     gained = (fleet.net(units) - fleet.net(fleet.base)).tolist()
     plans: list[NodePlan] = []
-    rows = zip(fleet.nodes, fleet.base.tolist(), units.tolist(), gained, fleet.charge_usd.tolist(), strict=True)
+    grants: list[float] = units.tolist()
+    rows = zip(fleet.nodes, fleet.base.tolist(), grants, gained, fleet.charge_usd.tolist(), strict=True)
     for (node, base, grant, gain, charge_usd), lock in zip(rows, fleet.locks, strict=True):
         if grant != base:
             reason = f"{base:.6g} -> {grant:.6g} units: {money(gain)}, restart loss {charge_usd:.4g} $"
@@ -125,14 +126,14 @@ def _binding(fleet: Fleet, units: Array) -> defaultdict[int, list[str]]:
     """Rows that bind, by host: limits that are full, then ends of the range where grants lie."""
     rows: defaultdict[int, list[str]] = defaultdict(list)
     in_use = np.bincount(fleet.use_limit, minlength=len(fleet.capacity)) > 0
-    for index in np.flatnonzero(in_use & (fleet.used(units) >= fleet.capacity * (1 - HAIR))).tolist():
+    for index in positions(in_use & (fleet.used(units) >= fleet.capacity * (1 - HAIR))):
         rows[int(fleet.limit_host[index])].append(fleet.limits[index][0])
     ends = {
         "max_units": units >= fleet.top * (1 - HAIR),
         "min_units": (units > 0) & (units <= fleet.minimum * (1 + HAIR)),
         "floor_units": (units > 0) & (units <= fleet.floor * (1 + HAIR)),
     }
-    for index in np.flatnonzero(np.logical_or.reduce(list(ends.values()))).tolist():
+    for index in positions(np.logical_or.reduce(list(ends.values()))):
         name = fleet.nodes[index].node
         rows[int(fleet.host[index])] += [f"{end}:{name}" for end, reached in ends.items() if reached[index]]
     return rows

@@ -77,6 +77,7 @@ def judge(fleet: Fleet, units: Array, thresholds: Thresholds, dear: Array | floa
     asked = rounded(fleet, units)
     few = _few_moves(fleet, asked, thresholds.max_moves, dear)
     plan, lost = gate(fleet, few, dear)
+    plan = _topped_up(fleet, plan, dear)
     worth = gains(fleet, plan)
     priced = fleet.per_host(worth_of_moves(fleet, plan, dear))
     gives = (worth.net <= worth.noise) & (priced > worth.noise)
@@ -162,6 +163,32 @@ def gate(fleet: Fleet, units: Array, dear: Array | float) -> tuple[Array, Array]
     holds = ~fleet.hosts_of(_broken(fleet, fleet.base)) & (fleet.per_host(~_allows(fleet, fleet.base)) == 0)
     best_is_hold = holds & (lost | (fleet.per_host(worth_of_moves(fleet, units, dear)) <= 0))
     return np.where(best_is_hold[fleet.host], fleet.base, units), lost & ~best_is_hold
+
+
+def _topped_up(fleet: Fleet, units: Array, dear: Array | float) -> Array:
+    """Give what dropped moves and rounding left to nodes that rise anyway, the dearest of each host first."""
+    units = units.copy()
+    rising = np.flatnonzero(units > fleet.base)
+    order = rising[np.lexsort((-fleet.price[rising], fleet.host[rising]))]
+    _, first, count = np.unique(fleet.host[order], return_index=True, return_counts=True)
+    for rank in range(count.max(initial=0)):
+        chosen = order[first[count > rank] + rank]
+        more = units.copy()
+        more[chosen] = np.minimum(fleet.top, units + np.maximum(0.0, _room(fleet, units)))[chosen]
+        size = np.where(fleet.lot > 0, fleet.lot, 1.0)
+        more = np.where((fleet.lot > 0) & (more > units), np.floor(more / size + NOISE) * size, more)
+        better = (fleet.net(more) - fleet.net(units) > dear * (more - units)) & (more - units > HAIR * fleet.span)
+        taken = chosen[better[chosen]]
+        units[taken] = [tidy(value) for value in more[taken]]
+    return units
+
+
+def _room(fleet: Fleet, units: Array) -> Array:
+    """Units that the limits leave for each node beside the present grants of all."""
+    room = np.full(len(units), np.inf)
+    left = fleet.capacity - fleet.used(units)
+    np.minimum.at(room, fleet.use_node, left[fleet.use_limit] / fleet.use_amount)
+    return room
 
 
 def _broken(fleet: Fleet, units: Array) -> Array:

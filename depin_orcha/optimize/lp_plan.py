@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from .case import Case
 from .decide import Decision, Rejected, locked_out
-from .fleet import Array, np
+from .fleet import Array, np, positions
 from .linked import case_of, clusters, key_of, seen_from
 from .lp import Batch, joined, separate
 from .lp_brief import brief_plans, is_brief, short_of_what
@@ -44,7 +44,7 @@ def lp_plans(problem: Problem, solver: Solver, *, explain: bool) -> tuple[dict[s
     for batch in (_without(problem, each, waiting) for each in batches):
         brief = is_brief(problem, batch) & (len(problem.hosts) > MANY_HOSTS)
         plans |= {plan.host: plan for plan in brief_plans(problem, batch, brief, explain=explain)}
-        found |= {one.host.host: one for one in _verdicts(problem, batch, np.flatnonzero(~brief).tolist(), solver)}
+        found |= {one.host.host: one for one in _verdicts(problem, batch, positions(~brief), solver)}
     return plans, list(found.values())
 
 
@@ -79,7 +79,7 @@ def _must_wait(problem: Problem, batches: Sequence[Batch], found: dict[str, Verd
         fleet, plan = batch.fleet, batch.judged.plan
         restarts = batch.judged.applies & (fleet.per_host((plan != fleet.base) & ~fleet.new) > 0)
         net = gains(fleet, plan).net
-        ranked += [(-float(net[index]), fleet.hosts[index].host) for index in np.flatnonzero(restarts)]
+        ranked += [(-float(net[index]), fleet.hosts[index].host) for index in positions(restarts)]
     return {name for _, name in sorted(ranked)[problem.max_restarts_at_once :]}
 
 
@@ -107,8 +107,8 @@ def _verdicts(problem: Problem, batch: Batch, indices: Sequence[int], solver: So
             continue
         mates = fleet.hosts if together else (host,)
         begin, end = (0, len(units)) if together else fleet.first_node[index : index + 2].tolist()
-        owners = (fleet.hosts[at] for at in fleet.host[begin:end].tolist())
-        keys = [key_of(owner, node, mates) for owner, node in zip(owners, fleet.nodes[begin:end], strict=True)]
+        owners: list[int] = fleet.host[begin:end].tolist()
+        keys = [key_of(fleet.hosts[at], node, mates) for at, node in zip(owners, fleet.nodes[begin:end], strict=True)]
         grants = dict(zip(keys, units[begin:end], strict=True))
         joint = case_of(problem, *mates)
         case = seen_from(joint, host.host, grants) if together else joint

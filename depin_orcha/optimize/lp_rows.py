@@ -16,7 +16,7 @@ from .lp_links import Link
 
 _sparse: Any = import_module("scipy.sparse")
 
-TIE = 1e-9
+TIE = 1e-8
 """Cost of moving a node through its range, relative to the largest coefficient: decides between equal optima only."""
 
 

@@ -102,7 +102,7 @@ def _object(noun: Any) -> dict[str, Any]:
     nulls = _NULLS | {"current_choice"} if getattr(noun, "choices", ()) else _NULLS
     return {
         spelling: item
-        for key, spelling in _members(type(noun))
+        for key, spelling in _members(noun.__class__)
         if not ((item := getattr(noun, key)) is None and key not in nulls) and not (item == () and key in _LEFT_OUT)
     }
 
