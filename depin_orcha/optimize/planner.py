@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 UNITS = {"choice": "choices", "income_share": "usd_per_hour"}
 """What a row that could not be kept is counted in, where it is neither units of a node nor a resource."""
 
+MOST_FLIPPED = 5
+"""Hosts of model ``lp`` up to which flip prices are sought: each takes longer than deciding a hundred hosts."""
+
 
 def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) -> Plan:
     """Return the plan of a problem; equal problems give equal plans but for ``solver.build_ms`` and ``solve_ms``.
@@ -42,6 +45,7 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
     Each search for the grants of one host may take ``time_limit_s``; a search that runs out of it gives the best
     grants so far (status ``time_limit``), or those of the programme without 0/1 conditions (``fallback``).
     Without ``explain`` flip prices are null and shadow prices left out: a fraction of the time, the same decision.
+    Model ``lp`` seeks flip prices for at most 5 hosts, and says why at length for at most 50; above, reasons are short.
     """
     from .highs import SCIPY_VERSION, Solver
 
@@ -82,8 +86,9 @@ def _host_plan(problem: Problem, verdict: Verdict, solver: Solver, *, explain: b
     case, decision, thresholds = verdict.case, verdict.decision, problem.thresholds
     found = decision.found
     repair = smallest_repair(case, solver) if found.short else ""
+    flipping = explain and (problem.model != "lp" or len(problem.hosts) <= MOST_FLIPPED)
     flips = {
-        lever.name: flip_price(case, thresholds, decision, lever.name, solver) if explain else None
+        lever.name: flip_price(case, thresholds, decision, lever.name, solver) if flipping else None
         for lever in case.own
     }
     prices = verdict.prices
