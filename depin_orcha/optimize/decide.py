@@ -55,7 +55,7 @@ def decide(case: Case, thresholds: Thresholds, solver: Solver) -> Decision:
     if gain.moved:
         rejected, status = Rejected(found.units, gain, short_of), "held"
     else:
-        rejected = _locked_out(case, trusted)
+        rejected = locked_out(case, trusted)
         status = "held" if rejected else "optimal"
         rejected = rejected or _not_worth_a_restart(case, thresholds, solver)
     status = max(status, found.status, key=STATUSES.index)
@@ -77,7 +77,7 @@ def shortfalls(gain: Gain, thresholds: Thresholds) -> Iterator[str]:
         yield f"its improvement of {100 * net / base:.4g} % is short of min_improvement_pct {pct:g}"
 
 
-def _locked_out(case: Case, trusted: Mutable | None) -> Rejected | None:
+def locked_out(case: Case, trusted: Mutable | None) -> Rejected | None:
     """Return the plan that dwell, evidence, ``ignore_change_pct`` or ``max_moves`` kept from being considered."""
     if trusted is None:
         return None

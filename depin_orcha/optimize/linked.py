@@ -35,8 +35,10 @@ def clusters(problem: Problem) -> list[tuple[Host, ...]]:
 
 def _links(problem: Problem) -> Iterator[list[str]]:
     """Names of hosts that something links; hosts whose nodes take nothing of a limit do not count."""
-    yield from (_users(problem, limit.uses) for limit in _shared_limits(problem, _keyed(problem.hosts)))
-    yield from (_users(problem, cap.uses) for cap in _overages(problem, _keyed(problem.hosts)))
+    if problem.coupling or problem.data_caps or problem.max_watts is not None:
+        keyed = _keyed(problem.hosts)
+        for row in (*_shared_limits(problem, keyed), *_overages(problem, keyed)):
+            yield list(dict.fromkeys(keyed[key][0].host for key in row.uses))
     groups: dict[str, list[str]] = {}
     for host in problem.hosts:
         for node in host.nodes:
@@ -45,11 +47,6 @@ def _links(problem: Problem) -> Iterator[list[str]]:
     yield from groups.values()
     if problem.max_income_share is not None or weighs_scenarios(problem):
         yield [host.host for host in problem.hosts if host.nodes]
-
-
-def _users(problem: Problem, uses: dict[str, float]) -> list[str]:
-    keys = _keyed(problem.hosts)
-    return list(dict.fromkeys(host.host for key, (host, _) in keys.items() if key in uses))
 
 
 def weighs_scenarios(problem: Problem) -> bool:

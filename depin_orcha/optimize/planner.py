@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 UNITS = {"choice": "choices", "income_share": "usd_per_hour"}
 """What a row that could not be kept is counted in, where it is neither units of a node nor a resource."""
 
+MOST_FLIPPED = 5
+"""Hosts of model ``lp`` up to which flip prices are sought: each takes longer than deciding a hundred hosts."""
+
 
 def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) -> Plan:
     """Return the plan of a problem; equal problems give equal plans but for ``solver.build_ms`` and ``solve_ms``.
@@ -42,14 +45,19 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
     Each search for the grants of one host may take ``time_limit_s``; a search that runs out of it gives the best
     grants so far (status ``time_limit``), or those of the programme without 0/1 conditions (``fallback``).
     Without ``explain`` flip prices are null and shadow prices left out: a fraction of the time, the same decision.
+    Model ``lp`` seeks flip prices for at most 5 hosts, and says why at length for at most 50; above, reasons are short.
     """
     from .highs import SCIPY_VERSION, Solver
 
-    if problem.model == "lp":
-        raise ValueError("$.model: lp is not supported by this version")
     solver = Solver(time_limit_s)
-    found = verdicts(problem, solver)
-    hosts = tuple(_host_plan(problem, verdict, solver, explain=explain) for verdict in found)
+    if problem.model == "lp":
+        from .lp_plan import lp_plans
+
+        plans, found = lp_plans(problem, solver, explain=explain)
+    else:
+        plans, found = {}, verdicts(problem, solver)
+    plans |= {one.host.host: _host_plan(problem, one, solver, explain=explain) for one in found}
+    hosts = tuple(plans[host.host] for host in problem.hosts)
     status = max((host.status for host in hosts), key=STATUSES.index, default="optimal")
     effort = solver.effort
     return Plan(
@@ -78,10 +86,12 @@ def _host_plan(problem: Problem, verdict: Verdict, solver: Solver, *, explain: b
     case, decision, thresholds = verdict.case, verdict.decision, problem.thresholds
     found = decision.found
     repair = smallest_repair(case, solver) if found.short else ""
+    flipping = explain and (problem.model != "lp" or len(problem.hosts) <= MOST_FLIPPED)
     flips = {
-        lever.name: flip_price(case, thresholds, decision, lever.name, solver) if explain else None
+        lever.name: flip_price(case, thresholds, decision, lever.name, solver) if flipping else None
         for lever in case.own
     }
+    prices = verdict.prices
     return HostPlan(
         host=verdict.host.host,
         status=decision.status,
@@ -89,7 +99,7 @@ def _host_plan(problem: Problem, verdict: Verdict, solver: Solver, *, explain: b
         reason=host_reason(case, decision, relaxed_reason(found.short, repair)),
         value=_worth(verdict.gain),
         nodes=_node_plans(verdict, flips),
-        shadow_prices=tuple(_shadow_prices(verdict, solver)) if explain else (),
+        shadow_prices=(tuple(_shadow_prices(verdict, solver)) if prices is None else prices) if explain else (),
         reduced_costs=tuple(_reduced_costs(verdict, flips)),
         risk=_risk_worth(verdict),
         binding=binding_rows(case, decision.units),

@@ -5,6 +5,7 @@ Reads and writes ``depin-orcha/problem/1``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -77,31 +78,38 @@ class Problem:
 
     def sha256(self) -> str:
         """Return the fingerprint of the inputs: hex SHA-256 of the canonical JSON of ``to_dict``."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        document = {"schema": SCHEMA} | _object(self)
+        text = json.dumps(document, default=_object, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-_NULLS = {("Node", "current_units"), ("DataCap", "overage_usd_per_gb")}
+_NULLS = frozenset({"current_units", "overage_usd_per_gb"})
 """Members that are written where they are None, because None says something."""
 _SPELLING = {("Risk", "weight"): "lambda"}
 
 
 def _plain(value: Any) -> Any:
-    """JSON value of a noun of this module; what is None, or empty by default, is left out."""
-    if is_dataclass(value):
-        noun = type(value).__name__
-        members = {member.name: getattr(value, member.name) for member in fields(value)}
-        nulls = _NULLS | {("Node", "current_choice")} if members.get("choices") else _NULLS
-        return {
-            _SPELLING.get((noun, key), key): _plain(item)
-            for key, item in members.items()
-            if (noun, key) in nulls or (item is not None and (key not in _LEFT_OUT or item != ()))
-        }
+    """JSON value of a noun of this module."""
     if isinstance(value, tuple):
         return [_plain(item) for item in cast("tuple[Any, ...]", value)]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in cast("dict[str, Any]", value).items()}
-    return value
+    return _plain(_object(value)) if is_dataclass(value) else value
+
+
+def _object(noun: Any) -> dict[str, Any]:
+    """Members of a noun by the name they have in a document; what is None, or empty by default, is left out."""
+    nulls = _NULLS | {"current_choice"} if getattr(noun, "choices", ()) else _NULLS
+    return {
+        spelling: item
+        for key, spelling in _members(noun.__class__)
+        if not ((item := getattr(noun, key)) is None and key not in nulls) and not (item == () and key in _LEFT_OUT)
+    }
+
+
+@functools.cache
+def _members(noun: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((member.name, _SPELLING.get((noun.__name__, member.name), member.name)) for member in fields(noun))
 
 
 _LEFT_OUT = ("segments", "choices")

@@ -10,7 +10,7 @@ from .case import Case, Gain
 from .decide import Decision, decide, shortfalls
 from .linked import case_of, clusters, seen_from
 from .nouns import Host, Thresholds
-from .plan import STATUSES
+from .plan import STATUSES, ShadowPrice
 from .problem import Problem
 from .search import Found, Short, best_grants
 from .settle import Mutable
@@ -27,7 +27,7 @@ class Verdict:
     """What is decided about one host.
 
     ``case`` is its own, in which all other hosts are as they will be; ``joint`` and ``grants`` are those of all hosts
-    that it shares something with, by which ``gain`` is counted.
+    that it shares something with, by which ``gain`` is counted. ``prices``: shadow prices that are known already.
     """
 
     host: Host
@@ -36,6 +36,7 @@ class Verdict:
     gain: Gain
     joint: Case
     grants: Mutable
+    prices: tuple[ShadowPrice, ...] | None = None
 
     @property
     def restarts(self) -> bool:
@@ -49,12 +50,12 @@ def verdicts(problem: Problem, solver: Solver) -> list[Verdict]:
     found: dict[str, Verdict] = {}
     groups = clusters(problem)
     for hosts in groups:
-        found |= _decided(problem, hosts, solver, ())
+        found |= decided(problem, hosts, solver, ())
     waiting = _must_wait(problem, list(found.values()))
     for hosts in groups:
         if waiting & {host.host for host in hosts}:
             settled = {host.host for host in hosts if not found[host.host].decision.applies}
-            again = _decided(problem, hosts, solver, waiting | settled)
+            again = decided(problem, hosts, solver, waiting | settled)
             found |= {name: verdict for name, verdict in again.items() if name not in settled}
     return [found[host.host] for host in problem.hosts]
 
@@ -69,7 +70,7 @@ def _must_wait(problem: Problem, found: Sequence[Verdict]) -> set[str]:
     return {one.host.host for one in ranked[problem.max_restarts_at_once :]}
 
 
-def _decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: Collection[str]) -> dict[str, Verdict]:
+def decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: Collection[str]) -> dict[str, Verdict]:
     """Return the decision of hosts that share something, where those that wait stay as they are."""
     joint = case_of(problem, *hosts)
     kept = joint.locking((one.name for one in joint.levers if one.host in waiting), "restarts")
