@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
+
+from depin_orcha.muted import stdout_muted
 
 from .rows import Program, Row
 
@@ -70,17 +73,18 @@ class Solver:
         cost = -_np.array(_with_tie_break(program))
         cost *= LARGEST_COST / (_np.abs(cost).max(initial=0.0) or 1.0)
         matrix, lower, upper = _arrays(program)
-        # Undoing the presolve of integer programmes can end in a wrong "infeasible", in a solve error, or in a line
-        # printed on stdout by the C++ side. For programmes of this size leaving it out costs no time.
+        # Undoing the presolve of integer programmes can end in a wrong "infeasible" or in a solve error. For programmes
+        # of this size leaving it out costs no time. Where heuristics undo one of their own, a line is printed.
         options = {} if relaxed else {"mip_rel_gap": 0.0, "time_limit": self.time_limit_s, "presolve": False}
         built = time.perf_counter()
-        found = _optimize.milp(
-            cost,
-            integrality=_np.zeros(len(cost)) if relaxed else _np.array(program.integer, dtype=int),
-            bounds=_optimize.Bounds(program.lower, program.upper),
-            constraints=_optimize.LinearConstraint(matrix, lower, upper),
-            options=options,
-        )
+        with nullcontext() if relaxed else stdout_muted():
+            found = _optimize.milp(
+                cost,
+                integrality=_np.zeros(len(cost)) if relaxed else _np.array(program.integer, dtype=int),
+                bounds=_optimize.Bounds(program.lower, program.upper),
+                constraints=_optimize.LinearConstraint(matrix, lower, upper),
+                options=options,
+            )
         self._count(program, matrix.nnz, built - begun, time.perf_counter() - built, found.get("mip_gap"))
         values = None if found.x is None else [float(value) for value in found.x]
         return Answer(_status(int(found.status), str(found.message)), values, str(found.message))
