@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import UsageError
-from .shell import LOOK_CODES, Output, Shared, verb
+from .shell import LOOK_CODES, Output, Shared, job_of, verb
 
 look_verbs = typer.Typer()
 
@@ -81,6 +81,20 @@ def history(
             money.history(console, data["rows"], by)
 
     return Output(data, show=show)
+
+
+@verb(look_verbs, "verdict", at=True, codes=LOOK_CODES, example="depin-orcha verdict --json | jq .data.reason")
+def verdict(shared: Shared) -> Output:
+    """Say whether each machine and each node is worth its power: keep, pause, stop, or it cannot be told."""
+    from .look import opened
+    from .render import decisions
+    from .verdict import NOTHING
+    from .verdict import verdict as judge
+
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = judge(job, known) if known else NOTHING
+    return Output(data, show=lambda console: decisions.verdict(console, data))
 
 
 @verb(look_verbs, "export", at=True, codes=LOOK_CODES, example="depin-orcha export --receipts -o receipts.csv")

@@ -23,7 +23,8 @@ class Rules:
 
     ``restart_loss_hours``: hours of income that a change costs. ``terms``: what beside the grant decides what is
     earned; only hours with equal terms are compared. ``unlimited``: resources of which the node may take all there
-    is. ``fixed``: why the grant of this very node cannot be moved, None where it can.
+    is. ``fixed``: why the grant of this very node cannot be moved, None where it can. ``pausable``:
+    it may rest for some hours of the day, which costs no more than their income.
     """
 
     movable: bool = False
@@ -31,6 +32,7 @@ class Rules:
     terms: Callable[[Details], Any] = lambda _: None
     unlimited: Callable[[Details], tuple[Resource, ...]] = lambda _: ()
     fixed: Callable[[Details], str | None] = lambda _: None
+    pausable: bool = False
 
 
 def rules(protocol: str) -> Rules:
@@ -66,7 +68,7 @@ def _per_connection(details: Details) -> str | None:
 
 
 _RULES = {
-    "golem": Rules(movable=True, restart_loss_hours=0.1, terms=_prices_offered),
+    "golem": Rules(movable=True, restart_loss_hours=0.1, terms=_prices_offered, pausable=True),
     "mysterium": Rules(movable=True, terms=_services_offered, unlimited=_unshaped, fixed=_per_connection),
     "storj": Rules(restart_loss_hours=0.5),
 }

@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import NormalDist, fmean, variance
 from typing import Any
 
-from .types import DAY_S, HOUR_S
+from depin_orcha.types import DAY_S, HOUR_S
 
 MIN_HOURS = 24
 """Known hours a grant needs to count as tried."""
