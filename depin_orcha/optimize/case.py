@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from .problem import RESOURCES, Host, Node, Problem, Segment, Series
+from .problem import RESOURCES, Host, Node, Problem, Segment, mean
 
 Grants = Mapping[str, float]
 
@@ -229,10 +229,6 @@ def _limit(name: str, resource: str, capacity: float, nodes: list[Node]) -> Limi
     return Limit(name, resource, capacity, {key: amount for key, amount in uses.items() if amount > 0})
 
 
-def _mean(series: Series) -> float:
-    return math.fsum(series) / len(series) if isinstance(series, tuple) else series
-
-
 def _lever(node: Node, ignore_pct: float) -> Lever:
     return Lever(
         name=node.node,
@@ -244,8 +240,8 @@ def _lever(node: Node, ignore_pct: float) -> Lever:
         dead_band=0.0 if node.integer else node.step_units,
         on_off=node.on_off,
         segments=node.segments or (Segment(node.max_units, 1.0),),
-        price=_mean(node.usd_per_unit_hour),
-        running=_mean(node.running_usd_per_unit_hour),
+        price=mean(node.usd_per_unit_hour),
+        running=mean(node.running_usd_per_unit_hour),
         loss_hours=node.restart_loss_hours,
         fee_usd=node.restart_fee_usd,
         ignore_pct=ignore_pct,

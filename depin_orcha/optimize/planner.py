@@ -26,6 +26,7 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
     """
     from .highs import SCIPY_VERSION, Solver
 
+    _refuse_unsolved(problem)
     solver = Solver(time_limit_s)
     hosts = tuple(_host_plan(problem, host, solver, explain=explain) for host in problem.hosts)
     status = max((host.status for host in hosts), key=STATUSES.index, default="optimal")
@@ -49,6 +50,24 @@ def solve(problem: Problem, *, time_limit_s: float = 2.0, explain: bool = True) 
         ),
         inputs_sha256=problem.sha256(),
     )
+
+
+def _refuse_unsolved(problem: Problem) -> None:
+    nodes = [node for host in problem.hosts for node in host.nodes]
+    asked = {
+        "model lp": problem.model == "lp",
+        "choices": any(node.choices for node in nodes),
+        "fill": any(node.fill for node in nodes),
+        "risk": problem.risk,
+        "max_income_share": problem.max_income_share is not None,
+        "max_watts": problem.max_watts is not None,
+        "max_restarts_at_once": problem.max_restarts_at_once is not None,
+        "coupling": problem.coupling,
+        "data_caps": problem.data_caps,
+    }
+    for name, wanted in asked.items():
+        if wanted:
+            raise ValueError(f"$: {name} is not supported by this version")
 
 
 def _host_plan(problem: Problem, host: Host, solver: Solver, *, explain: bool) -> HostPlan:
