@@ -97,6 +97,27 @@ def verdict(shared: Shared) -> Output:
     return Output(data, show=lambda console: decisions.verdict(console, data))
 
 
+@verb(look_verbs, "explain", at=True, codes=LOOK_CODES, example="depin-orcha explain --what-if storage_bytes=+1TB")
+def explain(
+    shared: Shared,
+    what_if: Annotated[
+        str | None, typer.Option("--what-if", metavar="RESOURCE=+AMOUNT", help="What more of it would bring: +1TB, +2.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What that costs once, in USD.")] = None,
+) -> Output:
+    """Say why the latest plan is what it is: numbers with their evidence, what binds, at which price it flips."""
+    from .explain import explain as reasons_of
+    from .look import opened
+    from .render import decisions
+
+    if cost is not None and what_if is None:
+        raise UsageError("--cost is the price of what --what-if asks for", "name both, or leave out --cost")
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = reasons_of(job, known, what_if, cost)
+    return Output(data, show=lambda console: decisions.explain(console, data))
+
+
 @verb(look_verbs, "export", at=True, codes=LOOK_CODES, example="depin-orcha export --receipts -o receipts.csv")
 def export(
     shared: Shared,

@@ -16,7 +16,7 @@ from .earned_series import HISTORY_DAYS
 from .economics import Fill, Gate, NodeFacts, Terms, problem_node, yield_curve
 from .economics.offers import Offers, offers_of
 from .economics.yields import steady_hours
-from .growth import growth
+from .growth import Growth, growth
 from .metering import usd_per_kwh_by_hour
 from .movable import Rules, pause_command, rules
 from .store import to_json
@@ -59,16 +59,10 @@ def _fills(job: Job, known: AsOf) -> dict[str, Fill]:
         if rules(options.protocol).fills:
             groups.setdefault(options.ingress_group or f"only {name}", []).append(name)
             usage = known.usage(name).get(Resource.STORAGE_BYTES)
-            found = growth(
-                [
-                    (at_s, used)
-                    for at_s, used, granted in disk_readings(known, name)
-                    if granted is None or used < _FULL * granted  # a full disk says nothing of what would come in
-                ]
-            )
+            unit = _uses(options)[str(Resource.STORAGE_BYTES)]
+            found = disk_growth(known, name, unit)
             if usage is not None and usage.used is not None and found is not None:
-                unit = _uses(options)[str(Resource.STORAGE_BYTES)]
-                net[name], stored[name] = found.per_day / 24 / unit, usage.used / unit
+                net[name], stored[name] = found.per_day / 24, usage.used / unit
     fills: dict[str, Fill] = {}
     for group, names in groups.items():
         if all(name in net for name in names):
@@ -78,6 +72,12 @@ def _fills(job: Job, known: AsOf) -> dict[str, Fill]:
             for name in names:
                 fills[name] = Fill(stored[name], max(incoming, 0.0), min(max(gone, 0.0), 1.0), together)
     return fills
+
+
+def disk_growth(known: AsOf, name: str, unit: float) -> Growth | None:
+    """How the data of a node grew while its disk was not full, in units; a full one says nothing of what would come."""
+    readings = disk_readings(known, name)
+    return growth([(at_s, used / unit) for at_s, used, most in readings if most is None or used < _FULL * most])
 
 
 def _facts(
@@ -228,15 +228,17 @@ def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list
     return readings
 
 
-def problem(job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: str) -> dict[str, Any]:
-    """The optimisation problem of all hosts, in the form of the public contract."""
+def problem(
+    job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: str, more: Mapping[str, float] = {}
+) -> dict[str, Any]:
+    """The optimisation problem of all hosts, in the form of the public contract; each with so much ``more``."""
     options = job.config.settings.optimize
     hosts: list[dict[str, Any]] = []
     measured = known.hosts()
     for host in dict.fromkeys(node.host for name, node in job.config.nodes.items() if job.wanted(name)):
         own = job.config.host(host)
         capacity = {
-            resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0)
+            resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0) + more.get(resource, 0.0)
             for resource, amount in measured.get(host, ({}, {}))[0].items()
         }
         nodes = [node for one in facts if one.host == host and (node := problem_node(one, gate, capacity)) is not None]

@@ -6,6 +6,7 @@ from typing import Any
 
 from .asof import AsOf
 from .cycle import Job, Result
+from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .expected import node_forecasts
 from .grading import report
@@ -52,19 +53,13 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_repor
 
 def optimize(job: Job, store: Store, model: str | None = None) -> Result:
     """A stored plan for every host: what to grant, or why nothing is worth changing."""
-    from .economics import Gate
     from .facts import gather, problem
     from .proposal import propose
 
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     settings = job.config.settings
-    gate = Gate(
-        settings.optimize.learning_days,
-        settings.optimize.min_gain_usd_per_day,
-        settings.optimize.max_changes_per_day,
-        settings.optimize.min_dwell_h,
-    )
+    gate = gate_of(job)
     facts = gather(job, known)
     data, document = propose(problem(job, known, facts, gate, model or settings.optimize.model), facts, gate)
     expires_s = job.now_s + settings.apply.max_plan_age_s
@@ -81,6 +76,12 @@ def optimize(job: Job, store: Store, model: str | None = None) -> Result:
     if failed:
         code = ExitCode.INTERNAL if len(failed) == len(data["hosts"]) else ExitCode.PARTIAL
     return Result(data, failures, code)
+
+
+def gate_of(job: Job) -> Gate:
+    """When a change may be proposed, as configured."""
+    options = job.config.settings.optimize
+    return Gate(options.learning_days, options.min_gain_usd_per_day, options.max_changes_per_day, options.min_dwell_h)
 
 
 def _require_known_nodes(job: Job, known: AsOf) -> None:

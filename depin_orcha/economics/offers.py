@@ -65,13 +65,20 @@ class Offers:
 
     @property
     def evidence(self) -> str:
-        """``measured`` where some alternative differs from the present one by more than chance."""
-        return "measured" if any(self.is_sure(one.name) for one in self.offers) else "none"
+        """``measured`` where some alternative differs from the present one by more than chance.
+
+        That a pause earns nothing is no measurement of what else could be offered, unless it is the better thing.
+        """
+        return "measured" if any(self._tells(one.name) for one in self.offers) else "none"
 
     def is_sure(self, name: str | None) -> bool:
         """Does an alternative differ from the present one by more than chance?"""
         gain = self.gain(name)
         return name != self.current and gain is not None and differs(gain, len(self.offers) - 1)
+
+    def _tells(self, name: str) -> bool:
+        gain = self.gain(name)
+        return self.is_sure(name) and (name != PAUSED or (gain is not None and gain.mean > 0))
 
 
 def offers_of(

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from .parts import new_table, print_line, print_table
+from .parts import new_table, print_hanging, print_line, print_table
 
 Row = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ def verdict(console: Console, data: Row) -> None:
         _verdicts(console, f"{title}: {currency} a month", key, rows, unit)
     for key in ("hosts", "nodes"):
         for row in data[key]:
-            print_line(console, f"{row['host' if key == 'hosts' else 'node']}: {row['why']}.")
+            print_hanging(console, f"{row['host' if key == 'hosts' else 'node']}: {row['why']}.", 2)
     tariff = "not known" if data["usd_per_kwh"] is None else f"{data['usd_per_kwh']:.3f} USD"
     span = f"From the last {data['days']} days, at today's prices; a month has {data['month_h']:g} h"
     print_line(
@@ -58,3 +58,103 @@ def _mean(amount: Row | None) -> str:
 def _range(amount: Row | None) -> str:
     known = amount is not None and amount["lo80"] is not None
     return f"{amount['lo80']:.2f} to {amount['hi80']:.2f}" if amount and known else "-"
+
+
+def explain(console: Console, data: Row) -> None:
+    """The latest plan node by node, and the questions that every operator asks."""
+    made = "" if data["made_at"] is None else f"plan {data['plan_id']} of {data['made_at']}: {data['decision']} - "
+    print_line(console, f"{made}{data['reason']}")
+    if data["made_at"] is not None:
+        print_line(console, _gate(data["gate"]))
+    for node in data["nodes"]:
+        console.print()
+        _node(console, node, data["gate"])
+    for host in data["hosts"]:
+        _host(console, host)
+    before = None
+    for one in data["questions"]:
+        if one["question"] != before:
+            console.print()
+            print_line(console, one["question"])
+            before = one["question"]
+        print_hanging(console, f"  {one['subject']}: {one['answer']} [{one['evidence']}]", 4)
+    if data["what_if"] is not None:
+        console.print()
+        for row in data["what_if"]:
+            asked = f"{row['node'] or row['host']}, {row['asked']}"
+            print_hanging(console, f"{asked}: {row['why']} [{row['evidence']}]", 2)
+        if not data["what_if"]:
+            print_line(console, "cannot tell: no node was ever read")
+
+
+def _gate(gate: Row) -> str:
+    if gate["off"]:
+        return "The gate is off: what looks better is done."
+    return (
+        f"Changes need {gate['learning_days']:g} days of measured history, a gain of at least "
+        f"{gate['min_gain_usd_per_day']:.2f} USD a day with 80 % certainty, fewer than {gate['max_changes_per_day']} "
+        f"changes in 24 h, and {gate['min_dwell_h']:g} h since the last one."
+    )
+
+
+def _node(console: Console, node: Row, gate: Row) -> None:
+    grant = f"{node['grant_before']} -> {node['grant_after']}" if node["changed"] else f"{node['grant_before']}, stays"
+    print_line(console, f"{node['node']} on {node['host']}: {grant}")
+    lines = {"income": _change(node, "income"), "power": _change(node, "power")}
+    loss = node["restart_loss_usd"]
+    lines["restart"] = "unknown" if loss is None else f"a change loses {loss:.4f} USD once"
+    lines["binding"] = ", ".join(node["binding"]) or "nothing"
+    price, flips = node["usd_per_unit_hour"], node["flips_at_usd_per_unit_hour"]
+    if price is not None:
+        told = "at no price" if flips is None else f"at {flips:.6f} USD per unit and hour"
+        lines["flips"] = f"{told}; now it is {price:.6f}"
+    if node["alternative"] is not None:
+        lines["instead" if not node["changed"] else "gain"] = _alternative(node["alternative"])
+    if node["gate"] is not None and not gate["off"]:
+        lines["gate"] = _seen(node["gate"], gate)
+    lines["why"] = f"{node['why']} [{node['evidence']}]"
+    for name, text in lines.items():
+        print_hanging(console, f"  {name + ':':9}{text}", 11)
+
+
+def _change(node: Row, what: str) -> str:
+    before, after = node[f"{what}_before"], node[f"{what}_after"]
+    told = _usd(before) if not node["changed"] else f"{_usd(before)} -> {_usd(after)}"
+    return f"{told} USD a month" if before["usd_month"] is not None else told
+
+
+def _usd(one: Row) -> str:
+    if one["usd_month"] is None:
+        return f"unknown [{one['evidence']}]"
+    span = "" if one.get("lo80") is None else f" ({one['lo80']:.2f} to {one['hi80']:.2f})"
+    return f"{one['usd_month']:.2f}{span} [{one['evidence']}]"
+
+
+def _alternative(one: Row) -> str:
+    gain = one["gain_usd_day"]
+    least = "" if gain["lo80"] is None else f", at least {gain['lo80']:+.2f}"
+    short = f"; short of: {'; '.join(one['short_of'])}" if one["short_of"] else ""
+    return f"{one['name']}: {gain['mean']:+.2f} USD a day{least}{short}"
+
+
+def _seen(seen: Row, gate: Row) -> str:
+    changed = seen["hours_since_change"]
+    last = "never changed" if changed is None else f"last change {changed:.0f} h ago"
+    return (
+        f"{seen['days_measured']:.1f} of {gate['learning_days']:g} days; {seen['changes_last_day']} of "
+        f"{gate['max_changes_per_day']} changes in 24 h; {last} ({gate['min_dwell_h']:g} h asked)"
+    )
+
+
+def _host(console: Console, host: Row) -> None:
+    priced = [one for one in host["shadow_prices"] if one["usd_per_unit_hour"]]
+    for one in priced:
+        print_line(console, f"{host['host']}: one more {one['resource']} is worth {one['usd_per_unit_hour']:.3g} USD/h")
+    best = host["runner_up"]
+    if host["decision"] == "hold" and best is not None:
+        gain = best["value"]["net_benefit_usd_per_hour"] * 24
+        print_line(console, f"{host['host']}: the best plan that was rejected: {gain:+.2f} USD a day")
+        for text in best["short_of"]:
+            print_hanging(console, f"  short of: {text}", 4)
+    for advice in host["advice"]:
+        print_hanging(console, f"{host['host']}: {advice['text']}", 2)
