@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FAR = 1e3
 """A price is searched up to this multiple of all the money of the host, per unit of the node."""
 STEPS = 40
+HALVINGS = 100
 CLOSE = 1e-10
 """Two prices nearer than this, relative to themselves, are one."""
 ROUNDING = 1e-14
@@ -47,7 +48,7 @@ class _Search:
 
     def at(self, price: float, units: Mutable | None = None) -> _Point | None:
         """Return what is decided at a price, None where the solver fails; ``units``: the best plan, where known."""
-        case = self.case.with_lever(self.name, price=price)
+        case = self.case.with_price(self.name, price)
         units = units or best_grants(case, self.solver).units
         if units is None:
             return None
@@ -84,41 +85,71 @@ class _Search:
         points = (near, far) if near.applies else (far, near)
         low, high = sorted((near.price, far.price))
         least, most = low - noise - CLOSE * abs(low), high + noise + CLOSE * abs(high)
-        roots = [root for root in self._roots(*points, positive=high > 0) if least <= root <= most]
+        if self.case.shares:
+            return (low + high) / 2
+        found = self._roots(*points, positive=high > 0) if self.case.is_plain else self._bent_roots(*points)
+        roots = [root for root in found if least <= root <= most]
         return min(roots, key=lambda root: abs(root - points[0].price), default=(low + high) / 2)
 
     def _roots(self, begin: _Point, end: _Point, *, positive: bool) -> Iterator[float]:
         """Prices at which the plan of ``begin`` meets that of ``end`` and the thresholds."""
         lever, part = self.case.lever(self.name), self.thresholds.min_improvement_pct / 100
-        slope, base_slope = self._slope(begin.units, positive=positive), lever.curve(lever.base)
+        slope, base_slope = self._slope(begin.units, positive=positive), lever.earns(lever.base)
         bars: list[tuple[float, float]] = []
         if self._way(end.units) != begin.way:
             end_slope = self._slope(end.units, positive=positive)
-            bars.append((end.gain.net_usd_per_hour + (begin.price - end.price) * end_slope, end_slope))
+            bars.append((end.gain.judged_net_usd_per_hour + (begin.price - end.price) * end_slope, end_slope))
         if not end.applies:
             bars.append((self.thresholds.min_net_benefit_usd_per_hour, 0.0))
-            current = begin.gain.current_usd_per_hour
+            current = begin.gain.judged_current_usd_per_hour
             bars += [(sign * part * current, sign * part * base_slope) for sign in (1, -1)]
         for bar, bar_slope in bars:
             if slope != bar_slope:
-                yield begin.price - (begin.gain.net_usd_per_hour - bar) / (slope - bar_slope)
+                yield begin.price - (begin.gain.judged_net_usd_per_hour - bar) / (slope - bar_slope)
+
+    def _bent_roots(self, begin: _Point, end: _Point) -> Iterator[float]:
+        """Return the same where scenarios, a shared intake or an overage bend the lines: found by halving."""
+
+        def ahead(price: float) -> float:
+            case = self.case.with_price(self.name, price)
+            return case.judged(begin.units) - case.judged(end.units)
+
+        def margin(price: float) -> float:
+            gain, wanted = self.case.with_price(self.name, price).gain(begin.units), self.thresholds
+            part = wanted.min_improvement_pct / 100 * abs(gain.judged_current_usd_per_hour)
+            return gain.judged_net_usd_per_hour - max(wanted.min_net_benefit_usd_per_hour, part)
+
+        if self._way(end.units) != begin.way:
+            yield from _zero(ahead, begin.price, end.price)
+        if not end.applies:
+            yield from _zero(margin, begin.price, end.price)
 
     def _slope(self, units: Mutable, *, positive: bool) -> float:
         """How fast the net benefit of a plan grows with the price of the lever."""
         lever = self.case.lever(self.name)
-        slope = lever.curve(units[self.name]) - lever.curve(lever.base)
+        slope = lever.earns(units[self.name]) - lever.earns(lever.base)
         pays = positive and lever.previous is not None and units[self.name] != lever.base
         return slope - lever.loss_hours * lever.loss_curve / self.case.horizon_h if pays else slope
+
+
+def _zero(function: Callable[[float], float], begin: float, end: float) -> Iterator[float]:
+    """Where a function changes its sign between two numbers, by halving; nothing where it does not."""
+    if (function(begin) > 0) == (function(end) > 0):
+        return
+    for _ in range(HALVINGS):
+        middle = (begin + end) / 2
+        begin, end = (middle, end) if (function(middle) > 0) == (function(begin) > 0) else (begin, middle)
+    yield end
 
 
 def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str, solver: Solver) -> float | None:
     """Return the price, in USD per unit and hour, nearest to the present one at which the decision on a node flips.
 
     To flip is to be raised, lowered or left alone where now it is not. None if no price does it, as for a node that
-    must not be moved.
+    must not be moved, or that has choices, which have no price of one unit.
     """
     lever, found = case.lever(name), decision.found.units
-    if lever.lock or found is None:
+    if lever.lock or lever.picks or found is None:
         return None
     search = _Search(case, name, thresholds, solver)
     present = search.at(lever.price, found)
@@ -136,8 +167,14 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
 
 def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
     """A change of price that outweighs everything else on the host."""
-    each = (abs(other.price) + abs(other.running) for other in case.levers)
-    money = math.fsum(usd * case.span(other) for usd, other in zip(each, case.levers, strict=True))
+    money = math.fsum(_money(case, other) for other in case.levers)
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
     return FAR * (money / case.span(lever) or 1.0)
+
+
+def _money(case: Case, lever: Lever) -> float:
+    """All that a lever earns and costs."""
+    if lever.picks:
+        return max(abs(pick.income) + abs(pick.running) for pick in lever.picks)
+    return (abs(lever.price) + abs(lever.running)) * case.span(lever)

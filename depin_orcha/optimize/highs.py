@@ -85,15 +85,19 @@ class Solver:
         values = None if found.x is None else [float(value) for value in found.x]
         return Answer(_status(int(found.status), str(found.message)), values, str(found.message))
 
-    def price(self, program: Program, name: str) -> float | None:
+    def price(self, program: Program, name: str, *, less: bool = False) -> float | None:
         """Return what one more of the subject of a ``<=`` row would earn, in USD per hour; None without an optimum.
 
         The integer columns must be fixed by their bounds; marginals mean nothing otherwise. The row is widened by a
         hair first: where an optimum is degenerate, its marginals are not unique, and this one is about having more.
+        With ``less`` it is narrowed instead, and the answer is what one less would cost.
         """
         begun = time.perf_counter()
         scale = max(map(abs, program.gain), default=0.0) or 1.0
-        rows = [replace(row, upper=row.upper + NUDGE) if row.name == name else row for row in program.rows]
+        rows = [
+            replace(row, upper=row.upper + (-NUDGE if less else NUDGE)) if row.name == name else row
+            for row in program.rows
+        ]
         matrix, lower, upper = _arrays(replace(program, rows=rows))
         equal = lower == upper
         over, under = ~equal & _np.isfinite(upper), ~equal & _np.isfinite(lower)
@@ -143,9 +147,11 @@ def _with_tie_break(program: Program) -> list[float]:
     gain = list(program.gain)
     tie = TIE * (max(map(abs, gain), default=0.0) or 1.0)
     for rank, columns in enumerate(program.levers):
-        gain[columns.up] -= tie
-        gain[columns.down] -= tie
-        gain[columns.units] -= tie / 10 * rank / len(program.levers)
+        moves = columns.switches if columns.lever.picks else [columns.up, columns.down]
+        for column in moves:
+            gain[column] -= tie
+        for column, units in columns.takes.items():
+            gain[column] -= tie / 10 * rank / len(program.levers) * (units > 0)
     return gain
 
 

@@ -1,0 +1,142 @@
+"""Hosts that share something, decided together; of all hosts that restart, only as many as may at once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .case import Case, Gain
+from .decide import Decision, decide, shortfalls
+from .linked import case_of, clusters, seen_from
+from .nouns import Host, Thresholds
+from .plan import STATUSES
+from .problem import Problem
+from .search import Found, Short, best_grants
+from .settle import Mutable
+
+if TYPE_CHECKING:
+    from .highs import Solver
+
+LARGEST_JOINT = 60
+"""Nodes that are decided in one programme; more are decided host by host, each within what the others leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is decided about one host.
+
+    ``case`` is its own, in which all other hosts are as they will be; ``joint`` and ``grants`` are those of all hosts
+    that it shares something with, by which ``gain`` is counted.
+    """
+
+    host: Host
+    case: Case
+    decision: Decision
+    gain: Gain
+    joint: Case
+    grants: Mutable
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a node changes that had a grant before."""
+        moved = self.gain.moved if self.decision.applies else ()
+        return any(self.joint.lever(name).previous is not None for name in moved)
+
+
+def verdicts(problem: Problem, solver: Solver) -> list[Verdict]:
+    """Return the decision of every host, in the order of the problem."""
+    found: dict[str, Verdict] = {}
+    groups = clusters(problem)
+    for hosts in groups:
+        found |= _decided(problem, hosts, solver, ())
+    waiting = _must_wait(problem, list(found.values()))
+    for hosts in groups:
+        if waiting & {host.host for host in hosts}:
+            settled = {host.host for host in hosts if not found[host.host].decision.applies}
+            again = _decided(problem, hosts, solver, waiting | settled)
+            found |= {name: verdict for name, verdict in again.items() if name not in settled}
+    return [found[host.host] for host in problem.hosts]
+
+
+def _must_wait(problem: Problem, found: Sequence[Verdict]) -> set[str]:
+    """Names of the hosts that would restart beyond the number that may, those that gain least."""
+    if problem.max_restarts_at_once is None:
+        return set()
+    ranked = sorted(
+        (one for one in found if one.restarts), key=lambda one: (-one.gain.judged_net_usd_per_hour, one.host.host)
+    )
+    return {one.host.host for one in ranked[problem.max_restarts_at_once :]}
+
+
+def _decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: Collection[str]) -> dict[str, Verdict]:
+    """Return the decision of hosts that share something, where those that wait stay as they are."""
+    joint = case_of(problem, *hosts)
+    kept = joint.locking((one.name for one in joint.levers if one.host in waiting), "restarts")
+    if len(hosts) == 1:
+        decision = decide(kept, problem.thresholds, solver)
+        gain = joint.gain(decision.units)
+        return {hosts[0].host: Verdict(hosts[0], kept, decision, gain, joint, decision.units)}
+    too_many = len(joint.levers) > LARGEST_JOINT
+    found = None if too_many else _best_for_all(kept, problem.thresholds, solver)
+    grants = dict(found.units) if found and found.units else joint.hold
+    decisions: dict[str, tuple[Case, Decision]] = {}
+    for host in hosts:
+        view = seen_from(kept, host.host, grants)
+        own = view.hold | {one.node: grants[one.name] for one in joint.levers if one.host == host.host}
+        if found and own != view.hold:
+            decision = Decision(found.status, applies=True, units=own, found=_found_of(found, host, own))
+        else:
+            decision = decide(view, problem.thresholds, solver)
+        if too_many:
+            decision = replace(decision, status=max("fallback", decision.status, key=STATUSES.index))
+        decisions[host.host] = view, decision
+        grants |= {one.name: decision.units[one.node] for one in joint.levers if one.host == host.host}
+    return {
+        host.host: Verdict(
+            host,
+            seen_from(kept, host.host, grants),
+            decisions[host.host][1],
+            joint.gain(grants, host.host),
+            joint,
+            grants,
+        )
+        for host in hosts
+    }
+
+
+def _found_of(found: Found, host: Host, own: Mutable) -> Found:
+    """What was found for all hosts, as far as it is about one of them."""
+    prefix = f"{host.host}/"
+    short = tuple(_short_of(found, prefix))
+    status = "optimal" if found.status == "relaxed" and not short else found.status
+    return Found(status, own, short, found.message)
+
+
+def _short_of(found: Found, prefix: str) -> Iterator[Short]:
+    for short in found.short:
+        family, subject = short.row.split(":", 1)
+        if subject.startswith(prefix):
+            yield replace(short, row=f"{family}:{subject.removeprefix(prefix)}")
+
+
+def _best_for_all(case: Case, thresholds: Thresholds, solver: Solver) -> Found | None:
+    """Return the best grants of hosts each of which passes the thresholds; None where there are none.
+
+    A host that gives something up so that another gains more is not held back by its own loss, where all of them
+    together pass. Every other host that fails stays as it is, and the rest is decided again.
+    """
+    hosts = sorted({lever.host for lever in case.levers})
+    stays: set[str] = set()
+    while True:
+        found = best_grants(case.locking((one.name for one in case.levers if one.host in stays), "stays"), solver)
+        if found.units is None:
+            return None
+        gains = {host: case.gain(found.units, host) for host in hosts if host not in stays}
+        failing = {host: gain for host, gain in gains.items() if gain.moved and any(shortfalls(gain, thresholds))}
+        if not failing:
+            return found
+        giving = {host for host, gain in failing.items() if gain.judged_net_usd_per_hour <= gain.noise_usd_per_hour}
+        if giving == failing.keys() and not any(shortfalls(case.gain(found.units), thresholds)):
+            return found
+        stays |= failing.keys() - giving or giving
