@@ -134,8 +134,15 @@ def _facts(
         unlimited=Resource(main) in planned.unlimited(details),
         offers=_offers(job, known, name, planned, (usd_by_hour, busy, terms), at_work),
         fill=fill,
+        held_units=_held(known, name, main, uses[main]) if planned.pausable else 0.0,
         running_by_hour=tuple(running) if len(set(running)) > 1 else (),
     )
+
+
+def _held(known: AsOf, name: str, resource: str, per_unit: float) -> float:
+    """What is bound by running work, in units."""
+    usage = known.usage(name).get(Resource(resource))
+    return 0.0 if usage is None or not usage.used else usage.used / per_unit
 
 
 def _offers(

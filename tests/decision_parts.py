@@ -49,11 +49,11 @@ class Past:
     def provider(
         self, name: str, at: Callable[[int], Setting], share: Callable[[Setting], float], seed: int = 1
     ) -> None:
-        """A Golem provider that is at work so much of the time, for two hours and for its whole cap at a time."""
+        """A Golem provider that is at work so much of the time, two hours at a time and idle in the end."""
         random, left, rows = Random(seed), 0, []
         for hour in range(self.days * 24):
             setting = at(hour)
-            if left == 0 and random.random() < share(setting) / (2 - share(setting)):
+            if left == 0 and hour < self.days * 24 - 2 and random.random() < share(setting) / (2 - share(setting)):
                 left = 2
             works, left = left > 0, max(left - 1, 0)
             earned = works * setting.threads * setting.glm_per_thread_h

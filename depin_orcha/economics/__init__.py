@@ -42,6 +42,7 @@ class NodeFacts:
     ``lever``: plans may move its grant, in whole steps. ``unlimited``: nothing limits it, so that ``current_units``
     are all that its host has, None where that is not known. ``offers``: what it can offer instead of a share of the
     host. ``fill``: how its disk fills. ``running_by_hour``: what a unit costs in each hour of the horizon, USD.
+    ``held_units``: what a running agreement binds until it ends.
     """
 
     name: str
@@ -67,6 +68,7 @@ class NodeFacts:
     offers: Offers | None = None
     fill: Fill | None = None
     running_by_hour: tuple[float, ...] = ()
+    held_units: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def _alternatives(node: NodeFacts, offers: Offers, allowed: float) -> dict[str, 
     fit = [one for one in offers.offers if one.units <= allowed * (1 + 1e-9) or one.name == offers.current]
     return {
         "uses_per_unit": dict(node.uses_per_unit),
-        "floor_units": min(node.floor_units, node.current_units or 0.0),
+        "floor_units": min(node.held_units, node.current_units or 0.0),
         "choices": [one.choice() for one in fit],
         "current_choice": offers.current,
         "evidence": offers.evidence,

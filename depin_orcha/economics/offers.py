@@ -114,12 +114,12 @@ def offers_of(
     present = next((one for one in found if one.name == current), None)
     if present is None:
         return None
+    loses = present.running_usd_per_hour is not None and present.net.mean < 0
+    if not loses and not any(one.command for one in found):
+        return None
     if present.running_usd_per_hour is not None:
-        pause = Offer(PAUSED, 0.0, Estimate(0.0), 0.0, 0.0, "contract", pause_command)
-        if present.net.mean < 0 or len(found) > 1:
-            found.append(pause)
-    adds = any(one.command for one in found)
-    return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current) if adds else None
+        found.append(Offer(PAUSED, 0.0, Estimate(0.0), 0.0, 0.0, "contract", pause_command))
+    return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current)
 
 
 def _comparable(
