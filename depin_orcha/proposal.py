@@ -158,10 +158,12 @@ def _explain(data: Data, sifted: _Sifted, facts: Mapping[str, NodeFacts], gate: 
         ]
         for node in host["nodes"]:
             one = facts[node["node"]]
-            kept = sifted.rejected.get(one.name) or kept_because(one, gate, capacity[host["host"]])
+            kept = (
+                sifted.rejected.get(one.name) or kept_because(one, gate, capacity[host["host"]]) or _unknown(one, node)
+            )
             if kept and not node["changed"]:
                 node["reason"] = kept
-                node["evidence"] = one.curve.evidence if one.lever else node["evidence"]
+                node["evidence"] = _known(one) if one.lever else node["evidence"]
             if one.name in sifted.by_hand:
                 host["advice"].append(_by_hand(one, sifted.by_hand[one.name]))
         reasons = dict.fromkeys(f"{node['node']}: {node['reason']}" for node in host["nodes"] if not node["changed"])
@@ -173,6 +175,19 @@ def _explain(data: Data, sifted: _Sifted, facts: Mapping[str, NodeFacts], gate: 
     data["reason"] = _summary(data, facts)
     if data["decision"] == "hold" and sifted.rejected:
         data["status"] = "held"
+
+
+def _known(one: NodeFacts) -> str:
+    return one.curve.evidence if one.offers is None else one.offers.evidence
+
+
+def _unknown(one: NodeFacts, node: Data) -> str | None:
+    """Why nobody knows whether another grant would be better; None where it is known."""
+    if not one.lever or node["evidence"] != "none":
+        return None
+    if one.offers is None:
+        return f"what another grant would earn is not measured: {one.curve.reason}"
+    return f"which of the {len(one.offers.offers)} offers earns most is not measured: what differs may be chance"
 
 
 def _by_hand(node: NodeFacts, offer: Offer) -> Data:

@@ -13,7 +13,7 @@ from typing import Any
 
 from .estimate import Estimate
 from .offers import Offers
-from .yields import Terms, Tried, Yield, differs, yield_curve
+from .yields import Terms, Tried, Yield, yield_curve
 
 __all__ = [
     "Fill",
@@ -251,10 +251,10 @@ def short_of(node: NodeFacts, gate: Gate, new_units: float, choice: str | None =
         gain, sure = node.offers.gain(choice), node.offers.is_sure(choice)
         what = f"going from {node.offers.current} to {choice}"
     else:
-        gain, sure = node.curve.gain(node.current_units, new_units), None
+        gain, sure = node.curve.gain(node.current_units, new_units), False
         what = f"going from {node.current_units:g} to {new_units:g} units"
         if gain is not None:
-            sure = differs(gain, len(node.curve.tried) - 1)
+            sure = node.curve.is_sure(node.current_units, new_units)
             gain = gain.less(Estimate((node.running_usd_per_unit_hour or 0.0) * (new_units - node.current_units)))
     if gain is None:
         return f"what {choice or f'{new_units:g} units'} would earn was never measured"

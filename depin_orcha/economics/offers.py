@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import fmean
 from typing import Any
 
+from .contrast import surely_different
 from .estimate import Estimate
-from .yields import Steady, differs, returned, tried_grants
+from .yields import Steady, tried_grants
 
 PAUSED = "paused"
 
@@ -53,6 +55,8 @@ class Offers:
 
     offers: tuple[Offer, ...]
     current: str
+    sure: frozenset[str] = frozenset()
+    """The offers that earn otherwise than the present one by more than chance."""
 
     def named(self, name: str | None) -> Offer | None:
         """The offer of that name."""
@@ -65,20 +69,12 @@ class Offers:
 
     @property
     def evidence(self) -> str:
-        """``measured`` where some alternative differs from the present one by more than chance.
-
-        That a pause earns nothing is no measurement of what else could be offered, unless it is the better thing.
-        """
-        return "measured" if any(self._tells(one.name) for one in self.offers) else "none"
+        """``measured`` where some alternative differs from the present one by more than chance."""
+        return "measured" if self.sure else "none"
 
     def is_sure(self, name: str | None) -> bool:
         """Does an alternative differ from the present one by more than chance?"""
-        gain = self.gain(name)
-        return name != self.current and gain is not None and differs(gain, len(self.offers) - 1)
-
-    def _tells(self, name: str) -> bool:
-        gain = self.gain(name)
-        return self.is_sure(name) and (name != PAUSED or (gain is not None and gain.mean > 0))
+        return name in self.sure
 
 
 def offers_of(
@@ -109,7 +105,9 @@ def offers_of(
             found.append(Offer(name, one.units, one.estimate, share, cost, "measured", command))
             if (one.units, terms) == now:
                 current = name
-    if not current or not _comparable(found, steady, told, now[1]):
+    hours = [(one.hour_s, _name(one, told)) for one in steady]
+    made = [(hour_s, name) for hour_s, name in hours if name in {one.name for one in found}]
+    if not _by_turns([name for _, name in made]):
         found = [one for one in found if one.name == current]
     present = next((one for one in found if one.name == current), None)
     if present is None:
@@ -117,19 +115,19 @@ def offers_of(
     loses = present.running_usd_per_hour is not None and present.net.mean < 0
     if not loses and not any(one.command for one in found):
         return None
+    sure = surely_different(usd_by_hour, made, current) if len(found) > 1 else frozenset[str]()
     if present.running_usd_per_hour is not None:
         found.append(Offer(PAUSED, 0.0, Estimate(0.0), 0.0, 0.0, "contract", pause_command))
-    return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current)
+        # That a pause earns nothing needs no proof, only that work loses does; it is no measurement of anything else.
+        sure |= {PAUSED} if present.net.hi80 < 0 else frozenset()
+    return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current, sure)
 
 
-def _comparable(
-    found: Sequence[Offer], steady: Sequence[Steady], told: Mapping[str, tuple[str, str]], terms: str
-) -> bool:
+def _name(one: Steady, told: Mapping[str, tuple[str, str]]) -> str:
+    return f"{one.units:g} at {told[one.terms][0]}"
+
+
+def _by_turns(names: Sequence[str]) -> bool:
     """Was one of the offers made again after another one, so that a changing market is not taken for their merit?"""
-    numbers = {name: float(index) for index, name in enumerate(one.name for one in found)}
-    as_offers = [
-        Steady(one.hour_s, numbers[name], terms)
-        for one in steady
-        if (name := f"{one.units:g} at {told[one.terms][0]}") in numbers
-    ]
-    return returned(as_offers, set(numbers.values()))
+    spells = [name for name, _ in groupby(names)]
+    return len(spells) > len(set(spells))

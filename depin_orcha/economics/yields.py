@@ -2,8 +2,7 @@
 
 Days are the blocks of the statistics, since hours of one day resemble each other. A difference between two grants is
 told from chance only where one of them was tried again after the other (a market that changed in between would look
-the same), and where less than one in a thousand comparisons of equal grants would show as much: plans look at the same
-hours again and again, so that a mild test would be passed by noise sooner or later.
+the same), and by a strict test: plans look at the same hours again and again, so that noise would pass a mild one.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from statistics import fmean
 
 from depin_orcha.types import DAY_S, HOUR_S
 
+from .contrast import surely_different
 from .estimate import Estimate, of_blocks, total
 
 MIN_HOURS = 24
 """Known hours a grant needs to count as tried."""
 MIN_DAYS = 2
 """Different days a grant needs to count as tried."""
-CHANCE = 0.001
-"""How often equal grants may look different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +48,12 @@ class Yield:
     segments: tuple[tuple[float, float], ...]
     evidence: str
     reason: str
+    sure: frozenset[float] = frozenset()
+    """Grants that earn otherwise than the present one by more than chance."""
+
+    def is_sure(self, old: float, new: float) -> bool:
+        """Does a move from the present grant lead towards one that surely earns otherwise?"""
+        return any((one - old) * (new - old) > 0 for one in self.sure)
 
     def gain(self, old: float, new: float) -> Estimate | None:
         """What a move between grants brings in USD per hour; None where it cannot be told."""
@@ -86,15 +90,6 @@ class Steady:
     terms: str
 
 
-def differs(gain: Estimate, comparisons: int) -> bool:
-    """Is a difference more than chance, where so many were looked at?"""
-    if not gain.error:
-        return gain.mean != 0
-    from scipy.special import stdtrit  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
-
-    return abs(gain.mean) > float(stdtrit(gain.freedom, 1 - CHANCE / 2 / max(comparisons, 1))) * gain.error
-
-
 def yield_curve(usd_by_hour: Mapping[int, float], history: Sequence[Terms]) -> Yield:
     """Income against grant from the hours that had one grant on today's terms throughout.
 
@@ -110,15 +105,17 @@ def yield_curve(usd_by_hour: Mapping[int, float], history: Sequence[Terms]) -> Y
         why = "its grant never varied long enough on the present terms to show what another one would earn"
         return Yield(enough, mean / now.units, (), "none", why)
     slope, segments = _concave(enough)
-    present = next(one for one in enough if one.units == now.units)
-    others = [one for one in enough if one.units != now.units]
-    if not returned(hours, {one.units for one in enough}):
+    grants = {one.units for one in enough}
+    if not returned(hours, grants):
         why = f"{_tried_text(enough)}; none of them was tried again after another, so that the times may have differed"
         return Yield(enough, slope, segments, "none", why)
-    if not any(differs(one.estimate.less(present.estimate), len(others)) for one in others):
+    by_turns = [(one.hour_s, f"{one.units:g}") for one in hours if one.units in grants]
+    different = surely_different(usd_by_hour, by_turns, f"{now.units:g}")
+    sure = frozenset(one for one in grants if f"{one:g}" in different)
+    if not sure:
         why = f"{_tried_text(enough)}: what differs may be chance"
         return Yield(enough, slope, segments, "none", why)
-    return Yield(enough, slope, segments, "measured", _tried_text(enough))
+    return Yield(enough, slope, segments, "measured", _tried_text(enough), sure)
 
 
 def tried_grants(usd_by_hour: Mapping[int, float], hours: Sequence[Steady]) -> tuple[Tried, ...]:
