@@ -116,6 +116,7 @@ class Program:
 def build(case: Case, *, physical: bool = True) -> Program:
     """Return the programme of a case; where ``physical``, bounds anticipate the limits: no row can be softened then."""
     program = Program()
+    program.column(0.0, 0.0)  # a programme without any column is none to the solver
     for lever in case.levers:
         if lever.picks:
             _pick_columns(program, lever, case)
@@ -128,7 +129,7 @@ def build(case: Case, *, physical: bool = True) -> Program:
             _lot_rows(program, columns)
             _on_off_rows(program, columns)
         if not columns.lever.picks:
-            _part_rows(program, columns)
+            _part_rows(program, columns, ordered=bool(case.shares))
     _limit_rows(program, case)
     _overage_rows(program, case)
     _move_budget_rows(program, case)
@@ -228,17 +229,18 @@ def _on_off_rows(program: Program, columns: Columns) -> None:
     program.row(f"on:{lever.name}", {columns.units: 1.0, columns.on: -lever.minimum / columns.span}, lower=0.0)
 
 
-def _part_rows(program: Program, columns: Columns) -> None:
+def _part_rows(program: Program, columns: Columns, *, ordered: bool) -> None:
     """Split the grant among the pieces of the earnings curve.
 
-    A concave curve fills its pieces in order by itself; where a later piece is worth more, 0/1 columns keep the order.
+    A concave curve fills its pieces in order by itself; where a later piece is worth more, or where earning less is
+    of use (``ordered``), 0/1 columns keep the order.
     """
     lever, parts = columns.lever, columns.parts
     terms = {columns.units: 1.0} | {part.column: -1.0 for part in parts}
     program.row(f"segments:{lever.name}", terms, lower=0.0, upper=0.0)
     prices = (lever.weighed_price, *lever.scenarios)
     slopes = [[price * part.earns - part.costs for part in parts] for price in prices]
-    if all(after <= slope for each in slopes for slope, after in itertools.pairwise(each)):
+    if not ordered and all(after <= slope for each in slopes for slope, after in itertools.pairwise(each)):
         return
     for part, after in itertools.pairwise(parts):
         full = program.column(0, 1, integer=True)
