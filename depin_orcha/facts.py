@@ -13,7 +13,7 @@ from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
 from .cycle import Job
 from .earned_series import HISTORY_DAYS
-from .economics import Fill, Gate, NodeFacts, Terms, problem_node, yield_curve
+from .economics import Fill, Gate, NodeFacts, Terms, problem_node, with_scenarios, yield_curve
 from .economics.offers import Offers, offers_of
 from .economics.yields import steady_hours
 from .growth import Growth, growth
@@ -135,8 +135,18 @@ def _facts(
         offers=_offers(job, known, name, planned, (usd_by_hour, busy, terms), at_work),
         fill=fill,
         held_units=_held(known, name, main, uses[main]) if planned.pausable else 0.0,
+        band80=_band(forecast),
+        watts_per_unit=None if at_work is None or not busy else fmean(busy.values()) * at_work * 1000,
         running_by_hour=tuple(running) if len(set(running)) > 1 else (),
     )
+
+
+def _band(forecast: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """The 80 % range of what is expected over the horizon, per hour."""
+    if not forecast or forecast["unit"] != "usd_per_hour" or forecast["total"]["lo80"] is None:
+        return None
+    total, hours = forecast["total"], forecast["horizon_h"]
+    return total["lo80"] / hours, total["hi80"] / hours
 
 
 def _held(known: AsOf, name: str, resource: str, per_unit: float) -> float:
@@ -236,9 +246,19 @@ def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list
 
 
 def problem(
-    job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: str, more: Mapping[str, float] = {}
+    job: Job,
+    known: AsOf,
+    facts: list[NodeFacts],
+    gate: Gate,
+    model: str,
+    *,
+    risk: float = 0.0,
+    more: Mapping[str, float] = {},
 ) -> dict[str, Any]:
-    """The optimisation problem of all hosts, in the form of the public contract; each with so much ``more``."""
+    """The optimisation problem of all hosts, in the form of the public contract; each with so much ``more``.
+
+    ``risk`` above 0: with the futures that forecasts hold possible, and that much weight on the worst of them.
+    """
     options = job.config.settings.optimize
     hosts: list[dict[str, Any]] = []
     measured = known.hosts()
@@ -248,7 +268,11 @@ def problem(
             resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0) + more.get(resource, 0.0)
             for resource, amount in measured.get(host, ({}, {}))[0].items()
         }
-        nodes = [node for one in facts if one.host == host and (node := problem_node(one, gate, capacity)) is not None]
+        nodes = [
+            with_scenarios(node, one, options.horizon_h) if risk else node
+            for one in facts
+            if one.host == host and (node := problem_node(one, gate, capacity)) is not None
+        ]
         disks = {mount: max(size, _on(mount, nodes)) for mount, size in own.disks.items()}
         hosts.append({"host": host, "capacity": _enough(capacity, nodes), "disks": disks, "nodes": nodes})
     return {
@@ -262,7 +286,7 @@ def problem(
             "max_moves": None,
         },
         "hosts": hosts,
-    }
+    } | ({"risk": {"lambda": risk}} if risk else {})
 
 
 def _enough(capacity: Mapping[str, float], nodes: list[dict[str, Any]]) -> dict[str, float]:

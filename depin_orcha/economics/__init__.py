@@ -13,6 +13,7 @@ from typing import Any
 
 from .estimate import Estimate
 from .offers import Offers
+from .scenarios import COUNT, factors
 from .yields import Terms, Tried, Yield, yield_curve
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "problem_node",
     "short_of",
     "uses_while_held",
+    "with_scenarios",
     "yield_curve",
 ]
 
@@ -42,7 +44,8 @@ class NodeFacts:
     ``lever``: plans may move its grant, in whole steps. ``unlimited``: nothing limits it, so that ``current_units``
     are all that its host has, None where that is not known. ``offers``: what it can offer instead of a share of the
     host. ``fill``: how its disk fills. ``running_by_hour``: what a unit costs in each hour of the horizon, USD.
-    ``held_units``: what a running agreement binds until it ends.
+    ``held_units``: what a running agreement binds until it ends. ``band80``: of the forecast, USD per hour over the
+    horizon. ``watts_per_unit``: mean power of a unit.
     """
 
     name: str
@@ -69,6 +72,8 @@ class NodeFacts:
     fill: Fill | None = None
     running_by_hour: tuple[float, ...] = ()
     held_units: float = 0.0
+    band80: tuple[float, float] | None = None
+    watts_per_unit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +170,20 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
         "hours_since_change": node.hours_since_change,
         "frozen": frozen,
     }
+    if node.watts_per_unit is not None:
+        common["watts_per_unit"] = node.watts_per_unit
     if node.offers is not None and not frozen and not is_forced:
         return common | _alternatives(node, node.offers, allowed_units(node, capacity))
     return common | _share(node, gate, capacity, frozen=frozen, is_forced=is_forced)
+
+
+def with_scenarios(document: dict[str, Any], node: NodeFacts, horizon_h: int) -> dict[str, Any]:
+    """A member of ``nodes[]`` with the futures that its forecast holds possible."""
+    mean = node.usd_per_hour_forecast
+    known = mean is not None and node.band80 is not None
+    drawn = factors(node.name, mean, *node.band80) if known and mean and node.band80 else (1.0,) * COUNT
+    price = document.get("usd_per_unit_hour", 1.0)  # of choices, only how scenarios compare counts
+    return document | {"scenarios": [[price * factor] * horizon_h for factor in drawn]}
 
 
 def _alternatives(node: NodeFacts, offers: Offers, allowed: float) -> dict[str, Any]:

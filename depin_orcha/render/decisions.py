@@ -158,3 +158,21 @@ def _host(console: Console, host: Row) -> None:
             print_hanging(console, f"  short of: {text}", 4)
     for advice in host["advice"]:
         print_hanging(console, f"{host['host']}: {advice['text']}", 2)
+
+
+def front(console: Console, data: Row) -> None:
+    """What the best grants earn within ever tighter limits."""
+    if data["reason"] is not None:
+        print_line(console, f"{data['axis']}: {data['reason']}.")
+        return
+    units = {"watts": "W", "moves": "moves a host", "share": "of all income"}
+    table = new_table(f"Best grants within a limit: {data['axis']}")
+    for name in (f"at most {units[data['axis']]}", "used", "USD/day", "against now", "moves"):
+        table.add_column(name, justify="right")
+    table.add_column("units", overflow="fold")
+    for point in data["points"]:
+        shown = [f"{one:.0%}" if data["axis"] == "share" else f"{one:g}" for one in (point["limit"], point["used"])]
+        now = f"{point['net_benefit_usd_per_hour'] * 24:+.2f}"
+        units_of = [f"{node} {one:.4g}" for host in point["units"].values() for node, one in host.items()]
+        table.add_row(*shown, f"{point['value_usd_per_hour'] * 24:.2f}", now, str(point["moves"]), ", ".join(units_of))
+    print_table(console, table)

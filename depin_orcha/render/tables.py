@@ -10,7 +10,7 @@ from rich.text import Text
 
 from depin_orcha.timefmt import parse_rfc3339
 
-from . import money, power
+from . import decisions, money, power
 from .parts import (
     NARROW,
     amount_text,
@@ -191,6 +191,8 @@ def optimize(console: Console, data: Mapping[str, Any]) -> None:
             print_line(console, f"{host['host']}: {now} USD/day now, {new} planned; binding: {binding}")
         for advice in host["advice"]:
             print_line(console, f"{host['host']}: {advice if isinstance(advice, str) else advice.get('text', advice)}")
+    if data.get("front") is not None:
+        decisions.front(console, data["front"])
 
 
 def apply(console: Console, data: Mapping[str, Any]) -> None:
