@@ -311,7 +311,7 @@ class Case:
         gross = math.fsum([before, -after, *(new[lever.name] - old[lever.name] for lever in changed)])
         restart = math.fsum(lever.charge_usd for lever in moved)
         net, current = gross - restart / self.horizon_h, math.fsum(old[lever.name] for lever in levers) - before
-        weighed = self._weighed(grants, host)
+        judged = self._judged(grants, host)
         return Gain(
             current_usd_per_hour=current,
             new_usd_per_hour=math.fsum(new[lever.name] for lever in levers) - after,
@@ -320,13 +320,16 @@ class Case:
             net_usd_per_hour=net,
             noise_usd_per_hour=NOISE * math.fsum(abs(new[lever.name]) + abs(old[lever.name]) for lever in changed),
             moved=tuple(lever.name for lever in moved),
-            judged_current_usd_per_hour=weighed[0] if weighed else current,
-            judged_net_usd_per_hour=weighed[1] - restart / self.horizon_h if weighed else net,
+            judged_current_usd_per_hour=judged[0] if judged and host is None else current,
+            judged_net_usd_per_hour=judged[1] - restart / self.horizon_h if judged else net,
         )
 
-    def _weighed(self, grants: Grants, host: str | None) -> tuple[float, float] | None:
-        """Worth now and what is gained, where something else than the mean decides; of a host: with others settled."""
-        if not self.weighing and all(lever.weighed_price == lever.price for lever in self.levers):
+    def _judged(self, grants: Grants, host: str | None) -> tuple[float, float] | None:
+        """Worth now and what is gained, where a sum of means does not say it; of a host: with the others settled.
+
+        Scenarios weigh, an overage is paid once, and what a disk no longer takes goes to one that earns less with it.
+        """
+        if self.is_plain and all(lever.weighed_price == lever.price for lever in self.levers):
             return None
         others = {lever.name: grants[lever.name] for lever in self.levers if host not in (None, lever.host)}
         current = self.worth({**self.hold, **others})

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FAR = 1e3
 """A price is searched up to this multiple of all the money of the host, per unit of the node."""
 STEPS = 40
+BENT_STEPS = 6
+"""Steps where the worth of a plan is no line in the price: each of them solves the whole again."""
+RANGING = (0.25, 1.0, 10.0)
+"""Changes of the price, in parts of what the node earns and costs, that are tried first where it is no line."""
 HALVINGS = 100
 CLOSE = 1e-10
 """Two prices nearer than this, relative to themselves, are one."""
@@ -46,6 +50,11 @@ class _Search:
     thresholds: Thresholds
     solver: Solver
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether the worth of a plan is a line in the price, and the price forbids none."""
+        return self.case.is_plain and not self.case.shares
+
     def at(self, price: float, units: Mutable | None = None) -> _Point | None:
         """Return what is decided at a price, None where the solver fails; ``units``: the best plan, where known."""
         case = self.case.with_price(self.name, price)
@@ -69,7 +78,7 @@ class _Search:
         that one takes the place of one of the two. Ends after a few steps.
         """
         noise = ROUNDING * max(abs(near.price), abs(far.price))
-        for _ in range(STEPS):
+        for _ in range(STEPS if self.is_straight else BENT_STEPS):
             low, high = sorted((near.price, far.price))
             crossing = 0.0 if low < 0 < high else self._crossing(near, far, noise)
             if any(abs(crossing - end) <= noise + CLOSE * abs(end) for end in (low, high)):
@@ -159,10 +168,21 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
     for sign in (1.0, -1.0):
         distance = _far(case, thresholds, lever) if nearest is None else abs(nearest - lever.price)
         stuck = lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor
-        point = None if stuck and present.way == 0 else search.at(lever.price + sign * distance)
-        flip = search.boundary(present, point) if point and point.way != present.way else None
+        near, point = present, None
+        for step in () if stuck and present.way == 0 else _steps(search, lever, distance):
+            near, point = point or present, search.at(lever.price + sign * step)
+            if point is None or point.way != present.way:
+                break
+        flip = search.boundary(near, point) if point and point.way != present.way else None
         nearest = nearest if flip is None else tidy(flip)
     return nearest
+
+
+def _steps(search: _Search, lever: Lever, distance: float) -> list[float]:
+    """Changes of the price to try, the last one far away."""
+    unit = abs(lever.price) + abs(lever.running)
+    nearer = [] if search.is_straight else [part * unit for part in RANGING]
+    return [step for step in nearer if 0 < step < distance] + [distance]
 
 
 def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
