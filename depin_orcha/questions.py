@@ -81,9 +81,7 @@ def _more(one: NodeFacts) -> Row:
         command = f"depin-orcha explain --node {one.name} --what-if storage_bytes=+1TB --cost 25"
         return _row(question, one.name, f"{told}; {command}", "measured")
     resource = next(iter(one.uses_per_unit))
-    if one.curve.evidence == "measured" or one.offers is not None:
+    if one.curve.evidence == "measured" or (one.offers is not None and one.curve.tried):
         told = f"no more than {one.curve.tried[-1].units:g} units were ever tried, so nothing is known beyond"
-        return _row(
-            question, one.name, f"{told}; --what-if {resource}=+… tells what a machine with more would do", "none"
-        )
+        return _row(question, one.name, f"{told}; ask with --what-if {resource}=+AMOUNT", "none")
     return _row(question, one.name, "cannot tell: no larger grant was ever tried twice", "none")

@@ -173,7 +173,7 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     if node.watts_per_unit is not None:
         common["watts_per_unit"] = node.watts_per_unit
     if node.offers is not None and not frozen and not is_forced:
-        return common | _alternatives(node, node.offers, allowed_units(node, capacity))
+        return common | _alternatives(node, node.offers, gate, allowed_units(node, capacity))
     return common | _share(node, gate, capacity, frozen=frozen, is_forced=is_forced)
 
 
@@ -186,7 +186,7 @@ def with_scenarios(document: dict[str, Any], node: NodeFacts, horizon_h: int) ->
     return document | {"scenarios": [[price * factor] * horizon_h for factor in drawn]}
 
 
-def _alternatives(node: NodeFacts, offers: Offers, allowed: float) -> dict[str, Any]:
+def _alternatives(node: NodeFacts, offers: Offers, gate: Gate, allowed: float) -> dict[str, Any]:
     """A node of which exactly one offer is in force."""
     fit = [one for one in offers.offers if one.units <= allowed * (1 + 1e-9) or one.name == offers.current]
     return {
@@ -194,7 +194,7 @@ def _alternatives(node: NodeFacts, offers: Offers, allowed: float) -> dict[str, 
         "floor_units": min(node.held_units, node.current_units or 0.0),
         "choices": [one.choice() for one in fit],
         "current_choice": offers.current,
-        "evidence": offers.evidence,
+        "evidence": "measured" if gate.off else offers.evidence,
     }
 
 

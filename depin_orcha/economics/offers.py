@@ -101,7 +101,7 @@ def offers_of(
             share = fmean(shares) if shares else None
             cost = None if running is None or share is None else running * share * one.units
             label, command = told[terms]
-            name = f"{one.units:g} at {label}"
+            name = f"{one.units:g} cores at {label}"
             found.append(Offer(name, one.units, one.estimate, share, cost, "measured", command))
             if (one.units, terms) == now:
                 current = name
@@ -124,7 +124,7 @@ def offers_of(
 
 
 def _name(one: Steady, told: Mapping[str, tuple[str, str]]) -> str:
-    return f"{one.units:g} at {told[one.terms][0]}"
+    return f"{one.units:g} cores at {told[one.terms][0]}"
 
 
 def _by_turns(names: Sequence[str]) -> bool:

@@ -104,10 +104,12 @@ def _node(console: Console, node: Row, gate: Row) -> None:
     loss = node["restart_loss_usd"]
     lines["restart"] = "unknown" if loss is None else f"a change loses {loss:.4f} USD once"
     lines["binding"] = ", ".join(node["binding"]) or "nothing"
-    price, flips = node["usd_per_unit_hour"], node["flips_at_usd_per_unit_hour"]
-    if price is not None:
-        told = "at no price" if flips is None else f"at {flips:.6f} USD per unit and hour"
-        lines["flips"] = f"{told}; now it is {price:.6f}"
+    factor = node["flips_at_income_factor"]
+    lines["flips"] = (
+        "at no price" if factor is None else f"where a unit or its token is worth {factor:.2f} times as much"
+    )
+    if node["flips_at_usd_per_unit_hour"] is not None and node["usd_per_unit_hour"] is not None:
+        lines["flips"] += f": {node['flips_at_usd_per_unit_hour']:.6f} for {node['usd_per_unit_hour']:.6f} USD/h"
     if node["alternative"] is not None:
         lines["instead" if not node["changed"] else "gain"] = _alternative(node["alternative"])
     if node["gate"] is not None and not gate["off"]:

@@ -164,7 +164,7 @@ def test_a_better_price_is_advice_with_the_exact_command(place: Place) -> None:
     command = f"ya-provider preset update --no-interactive --name vm --price CPU={DEAR / 3600!r} --price Duration=0.0"
     assert command in advice["text"]
     assert (data["decision"], node(data, "golem_1")["changed"]) == ("hold", False)
-    assert data["reason"].startswith("by hand: golem_1: 4 at 0.05 GLM/h would bring +")
+    assert data["reason"].startswith("by hand: golem_1: 4 cores at 0.05 GLM/h would bring +")
     assert place.json("apply", now=NOW_S).data["actions"] == []
 
 
@@ -176,3 +176,18 @@ def test_when_power_is_dear_a_provider_is_to_be_paused_by_hand(place: Place) -> 
     (advice,) = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
     assert "ya-provider preset deactivate vm" in advice["text"]
     assert advice["units"] == 0
+
+
+@pytest.mark.parametrize(("from_h", "paused"), [(20, True), (18, True), (12, False)])
+def test_a_dear_hour_looks_ahead_by_the_length_of_an_agreement(place: Place, from_h: int, *, paused: bool) -> None:
+    """An agreement lasts two hours: at 20:15 work pays for the hours from 20 to 22."""
+    steps = {"00:00": 0.1, f"{from_h}:00": 5.0, f"{min(from_h + 4, 23)}:30": 0.1}
+    dear = ", ".join(f'{{from = "{hour}", price = {price}}}' for hour, price in steps.items())
+    place.configure(COSTS.replace("0.30", f"[{dear}]") + OPTIMIZE + GOLEM)
+    past = Past(place, NOW_S)
+    past.provider("golem_1", in_turn(Setting(4), Setting(2)), lambda _: 0.5)
+    data = planned(place)
+    advice = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
+    assert bool(advice) is paused
+    (answer,) = [one for one in data["questions"] if one["question"] == "Is each node?"][:1]
+    assert ("pause" in answer["answer"]) is True
