@@ -33,6 +33,7 @@ def explain(job: Job, known: AsOf | None, asked: str | None, cost_usd: float | N
         parse(asked)
     gate = gate_of(job)
     data: Row = dict.fromkeys(("plan_id", "made_at", "expires_at", "decision", "status"))
+    data |= {"simulated": known is not None and known.meta("simulated") is not None}
     data |= {"reason": NO_PLAN, "gate": _gate(gate), "hosts": [], "nodes": [], "questions": [], "what_if": None}
     if known is None:
         return data | ({} if asked is None else {"what_if": []})

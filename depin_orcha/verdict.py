@@ -14,6 +14,7 @@ from .roster import first_of_account
 from .verdict_words import Judged, Money, headline, host_why, node_why
 
 NOTHING: dict[str, Any] = {
+    "simulated": False,
     "days": DAYS,
     "month_h": MONTH_H,
     "currency": None,
@@ -48,7 +49,8 @@ def verdict(job: Job, known: AsOf) -> dict[str, Any]:
         members = [one for one in nodes.values() if one.host == host]
         machines[host] = host_month(month, host, members, _torn(host, host_of, booked))
     shown = [one for name, one in nodes.items() if job.wanted(name)]
-    return _document(job, month.usd_per_kwh, LocalMoney(known), machines, nodes, shown)
+    data = _document(job, month.usd_per_kwh, LocalMoney(known), machines, nodes, shown)
+    return data | {"simulated": known.meta("simulated") is not None}
 
 
 def _torn(host: str, host_of: Mapping[str, str], booked: Mapping[str, str]) -> list[str]:

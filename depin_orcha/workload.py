@@ -34,7 +34,8 @@ def usual_agreement_h(known: AsOf, node: str, since_s: int) -> float:
     """Mean length of the agreements whose notes were read since then, in hours; 1 where none or only shorter ones."""
     row = known.connection.execute(
         "SELECT avg(until_s - since_s) FROM (SELECT min(observed_s) AS since_s, max(observed_s) AS until_s "
-        "FROM earnings_samples WHERE node = ? AND kind = 'counter' AND observed_s >= ? AND learned_s <= ? "
+        "FROM earnings_samples WHERE source = (SELECT source FROM nodes WHERE name = ?) AND kind = 'counter' "
+        "AND observed_s >= ? AND learned_s <= ? "
         "AND voided_s IS NULL GROUP BY external_id HAVING until_s > since_s)",
         (node, since_s, known.now_s),
     ).fetchone()

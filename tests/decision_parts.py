@@ -70,6 +70,11 @@ class Past:
             rows.append((hour, stored * usd_per_tb_month / 730.5, granted_tb * 1e12, stored * 1e12, {}))
         self._write(name, "storj", "USD", "storage_bytes", rows, {})
 
+    def steady(self, name: str, protocol: str, currency: str, resource: str, per_hour: float, granted: float) -> None:
+        """A node that earns the same every hour, and uses what it is granted."""
+        rows = [(hour, per_hour, granted, granted, {}) for hour in range(self.days * 24)]
+        self._write(name, protocol, currency, resource, rows, {})
+
     def _write(
         self, name: str, protocol: str, currency: str, resource: str, rows: list[Any], limits: dict[str, Any]
     ) -> None:

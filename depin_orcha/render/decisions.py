@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 
 def verdict(console: Console, data: Row) -> None:
     """Is it worth its power: every machine, every node, and why."""
-    print_line(console, f"{data['reason']}.")
+    print_line(console, f"{_simulated(data)}{data['reason']}.")
     if not data["hosts"]:
         return
     unit = "usd" if data["usd_per_currency"] is None else "local"
@@ -29,6 +29,10 @@ def verdict(console: Console, data: Row) -> None:
     print_line(
         console, f"{span}; a kWh costs {tariff}. Even at: USD per kWh at which nothing is left. - means unknown."
     )
+
+
+def _simulated(data: Row) -> str:
+    return "SIMULATED: " if data["simulated"] else ""
 
 
 def _verdicts(console: Console, title: str, key: str, rows: Sequence[Row], unit: str) -> None:
@@ -63,7 +67,7 @@ def _range(amount: Row | None) -> str:
 def explain(console: Console, data: Row) -> None:
     """The latest plan node by node, and the questions that every operator asks."""
     made = "" if data["made_at"] is None else f"plan {data['plan_id']} of {data['made_at']}: {data['decision']} - "
-    print_line(console, f"{made}{data['reason']}")
+    print_line(console, f"{_simulated(data)}{made}{data['reason']}")
     if data["made_at"] is not None:
         print_line(console, _gate(data["gate"]))
     for node in data["nodes"]:

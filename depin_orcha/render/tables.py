@@ -231,6 +231,10 @@ def run(console: Console, data: Mapping[str, Any]) -> None:
     print_line(console, simulated + " → ".join(steps))
     now = max((one["finished_at"] for one in data["status"]["runs"].values() if one["finished_at"]), default=None)
     status(console, data["status"], parse_rfc3339(now) if now else 0)
+    if data.get("paths"):
+        database, config = data["paths"]
+        for verb in ("explain", "verdict"):
+            console.print(f"Read on: depin-orcha {verb} --config {config} --db {database}", soft_wrap=True)
 
 
 def imported(console: Console, data: Mapping[str, Any]) -> None:
