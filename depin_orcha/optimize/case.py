@@ -159,7 +159,7 @@ class Case:
         """Return the same case with another mean price of one lever; all its futures shift with it."""
         lever = self.lever(name)
         shift = price - lever.price
-        scenarios = tuple(each + shift for each in lever.scenarios)
+        scenarios = tuple(each * price if lever.picks else each + shift for each in lever.scenarios)
         return self.with_lever(name, price=price, weighed_price=lever.weighed_price + shift, scenarios=scenarios)
 
     def locking(self, names: Iterable[str], lock: str) -> Case:
