@@ -109,8 +109,8 @@ def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate) 
         "restart_loss_usd": _restart_loss(inputs),
         "binding": host["binding"],
         "usd_per_unit_hour": _mean(inputs.get("usd_per_unit_hour")),
-        "flips_at_usd_per_unit_hour": node["flips_at_usd_per_unit_hour"],
-        "flips_at_income_factor": _flip_factor(one, node, inputs),
+        "flips_at_usd_per_unit_hour": None if "choices" in inputs else node["flips_at_usd_per_unit_hour"],
+        "flips_at_income_factor": _flip_factor(node, inputs),
         "evidence": node["evidence"],
         "alternative": _alternative(one, node, host),
         "gate": None if one is None else _seen(one, gate),
@@ -181,25 +181,12 @@ def _restart_loss(inputs: Row) -> float | None:
     return hours * max(now, 0.35 * most, 0.0) + fee
 
 
-def _flip_factor(one: NodeFacts | None, node: Row, inputs: Row) -> float | None:
+def _flip_factor(node: Row, inputs: Row) -> float | None:
     """How many times today's income per unit, a token's price that is, it is decided otherwise; None: at none."""
-    price, flips = _mean(inputs.get("usd_per_unit_hour")), node["flips_at_usd_per_unit_hour"]
-    if price and flips is not None:
-        return flips / price
-    if one is None or one.offers is None or "choices" not in inputs:
-        return None
-    old, new = one.offers.named(one.offers.current), one.offers.named(node["choice"])
-    others = [new] if node["changed"] else [offer for offer in one.offers.offers if offer.name != one.offers.current]
-    found: list[float] = []
-    for offer in others:
-        if old is None or offer is None or offer.income.mean == old.income.mean:
-            continue
-        power = (offer.running_usd_per_hour or 0.0) - (old.running_usd_per_hour or 0.0)
-        factor = power / (offer.income.mean - old.income.mean)
-        # Of the two sides of this price it counts only where it is not already so today.
-        if factor > 0 and ((offer.net.mean - old.net.mean) > 0) == node["changed"]:
-            found.append(factor)
-    return min(found, key=lambda factor: abs(factor - 1), default=None)
+    flips, price = node["flips_at_usd_per_unit_hour"], _mean(inputs.get("usd_per_unit_hour"))
+    if flips is None or "choices" in inputs:
+        return flips  # with choices it is a factor on all their incomes
+    return flips / price if price else None
 
 
 def _along(inputs: Row, units: float) -> float:

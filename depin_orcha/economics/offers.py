@@ -101,11 +101,11 @@ def offers_of(
             share = fmean(shares) if shares else None
             cost = None if running is None or share is None else running * share * one.units
             label, command = told[terms]
-            name = f"{one.units:g} cores at {label}"
+            name = _named(one.units, label)
             found.append(Offer(name, one.units, one.estimate, share, cost, "measured", command))
             if (one.units, terms) == now:
                 current = name
-    hours = [(one.hour_s, _name(one, told)) for one in steady]
+    hours = [(one.hour_s, _named(one.units, told[one.terms][0])) for one in steady]
     made = [(hour_s, name) for hour_s, name in hours if name in {one.name for one in found}]
     if not _by_turns([name for _, name in made]):
         found = [one for one in found if one.name == current]
@@ -123,8 +123,8 @@ def offers_of(
     return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current, sure)
 
 
-def _name(one: Steady, told: Mapping[str, tuple[str, str]]) -> str:
-    return f"{one.units:g} cores at {told[one.terms][0]}"
+def _named(units: float, label: str) -> str:
+    return f"{units:g} {'core' if units == 1 else 'cores'} at {label}"
 
 
 def _by_turns(names: Sequence[str]) -> bool:

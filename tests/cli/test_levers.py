@@ -104,24 +104,24 @@ def test_without_a_tariff_the_net_is_not_the_income(place: Place) -> None:
 def test_a_cap_among_the_offers_is_carried_out_and_a_price_is_not(place: Place) -> None:
     """Caps and prices were tried by turns: a plan sets the best cap, and tells the command of the better price."""
     past = Past(place, NOW_S, days=24)
-    settings = (Setting(6), Setting(6, DEAR), Setting(2, DEAR), Setting(2))
-    past.provider("golem_1", in_turn(*settings, days=20), lambda _: 0.5)
+    settings = (Setting(1), Setting(1, DEAR), Setting(2, DEAR), Setting(2))
+    past.provider("golem_1", in_turn(*settings, days=20), lambda one: 0.9 if one.threads == 1 else 0.15)
     data, found = planned(place, TARIFF + BOX + GOLEM)
     names = [one["name"] for one in found["golem_1"]["choices"]]
-    assert names == ["2 cores at 0.025 GLM/h", "6 cores at 0.025 GLM/h"]
+    assert names == ["1 core at 0.025 GLM/h", "2 cores at 0.025 GLM/h"]
     assert found["golem_1"]["current_choice"] == "2 cores at 0.025 GLM/h"
     (node,) = data["hosts"][0]["nodes"]
-    assert (data["decision"], node["choice"], node["units"]) == ("apply", "6 cores at 0.025 GLM/h", 6)
+    assert (data["decision"], node["choice"], node["units"]) == ("apply", "1 core at 0.025 GLM/h", 1)
     (advice,) = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
-    assert advice["text"].startswith("golem_1: 6 cores at 0.05 GLM/h would bring +")
+    assert advice["text"].startswith("golem_1: 1 core at 0.05 GLM/h would bring +")
 
     folder = place.folder / "provider"
     folder.mkdir()
     environment = place.environment(DATA_DIR=str(folder))
-    for command in ("profile list", "preset list"):
+    for command in ("profile update --name default --cpu-threads 2", "preset list"):
         subprocess.run([PROVIDER, *command.split()], env=environment, check=True, stdout=subprocess.DEVNULL)
     actions = place.json("apply", now=NOW_S, DATA_DIR=str(folder)).data["actions"]
-    assert any("--cpu-threads 6" in str(action["command"]) for action in actions if action["state"] == "planned")
+    assert any("--cpu-threads 1" in str(action["command"]) for action in actions if action["state"] == "planned")
 
     command = shlex.split(advice["text"].split("you can: ")[1])
     subprocess.run(command, env=environment, check=True)
