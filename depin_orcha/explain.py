@@ -78,7 +78,7 @@ def _plan(job: Job, plan: PlanRow, facts: Mapping[str, NodeFacts], gate: Gate) -
             for host in hosts
         ],
         "nodes": [
-            _node(node, host, inputs[node["node"]], facts.get(node["node"]), gate)
+            _node(node, host, inputs[node["node"]], facts.get(node["node"]), gate, plan.problem["horizon_h"])
             for host in hosts
             for node in host["nodes"]
             if job.wanted(node["node"])
@@ -86,7 +86,7 @@ def _plan(job: Job, plan: PlanRow, facts: Mapping[str, NodeFacts], gate: Gate) -
     }
 
 
-def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate) -> Row:
+def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate, horizon_h: int) -> Row:
     units = "units" if one is None else _unit(one)
     before = _income(one, inputs, node["previous_units"], node["previous_choice"], present=True)
     after = before if not node["changed"] else _income(one, inputs, node["units"], node["choice"], present=False)
@@ -110,7 +110,7 @@ def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate) 
         "binding": host["binding"],
         "usd_per_unit_hour": _mean(inputs.get("usd_per_unit_hour")),
         "flips_at_usd_per_unit_hour": None if "choices" in inputs else node["flips_at_usd_per_unit_hour"],
-        "flips_at_income_factor": _flip_factor(node, inputs),
+        "flips_at_income_factor": _flip_factor(node, inputs, horizon_h),
         "evidence": node["evidence"],
         "alternative": _alternative(one, node, host),
         "gate": None if one is None else _seen(one, gate),
@@ -181,12 +181,26 @@ def _restart_loss(inputs: Row) -> float | None:
     return hours * max(now, 0.35 * most, 0.0) + fee
 
 
-def _flip_factor(node: Row, inputs: Row) -> float | None:
-    """How many times today's income per unit, a token's price that is, it is decided otherwise; None: at none."""
+def _flip_factor(node: Row, inputs: Row, horizon_h: int) -> float | None:
+    """How many times today's income per unit, a token's price that is, it is decided otherwise; None: at none.
+
+    Of choices, the nearest factor on all their incomes at which another one earns as much, restarts counted in.
+    """
     flips, price = node["flips_at_usd_per_unit_hour"], _mean(inputs.get("usd_per_unit_hour"))
-    if flips is None or "choices" in inputs:
-        return flips  # with choices it is a factor on all their incomes
-    return flips / price if price else None
+    if "choices" not in inputs:
+        return flips / price if price and flips is not None else None
+    if inputs["frozen"] or inputs["evidence"] in ("prior", "none"):
+        return None
+    lost = _restart_loss(inputs | {"restart_fee_usd": 0.0}) or 0.0
+    lines: dict[str, tuple[float, float]] = {}
+    for one in inputs["choices"]:
+        moves = one["name"] != inputs["current_choice"]
+        income, power = (_mean(one[key]) or 0.0 for key in ("usd_per_hour", "running_usd_per_hour"))
+        fee = inputs.get("restart_fee_usd", 0.0) if moves else 0.0
+        lines[one["name"]] = income - (lost / horizon_h if moves else 0.0), power + fee / horizon_h
+    slope, cost = lines[node["choice"]]
+    crossings = [(cost - other) / (slope - rise) for rise, other in lines.values() if rise != slope]
+    return min((one for one in crossings if one > 0), key=lambda one: abs(one - 1), default=None)
 
 
 def _along(inputs: Row, units: float) -> float:

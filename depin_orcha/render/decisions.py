@@ -109,9 +109,7 @@ def _node(console: Console, node: Row, gate: Row) -> None:
     lines["restart"] = "unknown" if loss is None else f"a change loses {loss:.4f} USD once"
     lines["binding"] = ", ".join(node["binding"]) or "nothing"
     factor = node["flips_at_income_factor"]
-    lines["flips"] = (
-        "at no price" if factor is None else f"where a unit or its token is worth {factor:.2f} times as much"
-    )
+    lines["flips"] = "at no price" if factor is None else f"where what it earns is worth {factor:.4g} times as much"
     if node["flips_at_usd_per_unit_hour"] is not None and node["usd_per_unit_hour"] is not None:
         lines["flips"] += f": {node['flips_at_usd_per_unit_hour']:.6f} for {node['usd_per_unit_hour']:.6f} USD/h"
     if node["alternative"] is not None:

@@ -115,6 +115,9 @@ def test_a_cap_among_the_offers_is_carried_out_and_a_price_is_not(place: Place) 
     (advice,) = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
     assert advice["text"].startswith("golem_1: 1 core at 0.05 GLM/h would bring +")
 
+    explained = place.json("explain", now=NOW_S).data["nodes"][0]
+    assert f"beyond {explained['flips_at_income_factor']:.4g} times its incomes" in node["reason"]
+
     folder = place.folder / "provider"
     folder.mkdir()
     environment = place.environment(DATA_DIR=str(folder))
