@@ -82,7 +82,7 @@ def _decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: C
     if len(joint.levers) > LARGEST_JOINT:
         decisions, grants = _one_by_one(kept, problem.thresholds, hosts, solver)
     else:
-        decisions, grants = _all_at_once(kept, problem.thresholds, hosts, solver)
+        decisions, grants = _all_at_once(kept, problem.thresholds, hosts, waiting, solver)
     return {
         host.host: Verdict(
             host,
@@ -97,13 +97,13 @@ def _decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: C
 
 
 def _all_at_once(
-    case: Case, thresholds: Thresholds, hosts: Sequence[Host], solver: Solver
+    case: Case, thresholds: Thresholds, hosts: Sequence[Host], waiting: Collection[str], solver: Solver
 ) -> tuple[dict[str, Decision], Mutable]:
     """Return the decisions of one programme; a host that it leaves alone is decided once more, with the others settled.
 
     That says why it stays, and finds what it can do by itself where there is no plan for all.
     """
-    found = _best_for_all(case, thresholds, solver)
+    found = _best_for_all(case, thresholds, waiting, solver)
     grants = dict(found.units) if found and found.units else dict(case.hold)
     decisions: dict[str, Decision] = {}
     for host in hosts:
@@ -174,23 +174,38 @@ def _short_of(found: Found, prefix: str) -> Iterator[Short]:
             yield replace(short, row=f"{family}:{subject.removeprefix(prefix)}")
 
 
-def _best_for_all(case: Case, thresholds: Thresholds, solver: Solver) -> Found | None:
+def _best_for_all(case: Case, thresholds: Thresholds, waiting: Collection[str], solver: Solver) -> Found | None:
     """Return the best grants of hosts each of which passes the thresholds; None where there are none.
 
     A host that gives something up so that another gains more is not held back by its own loss, where all of them
-    together pass. Every other host that fails stays as it is, and the rest is decided again.
+    together pass and less is gained without it. Every other host that fails stays as it is, and the rest is decided
+    again.
     """
-    hosts = sorted({lever.host for lever in case.levers})
-    stays: set[str] = set()
+    hosts = {lever.host for lever in case.levers}
+    stays = set(waiting)
     while True:
-        found = best_grants(case.locking((one.name for one in case.levers if one.host in stays), "stays"), solver)
+        found = best_grants(_resting(case, stays), solver)
         if found.units is None:
             return None
-        gains = {host: case.gain(found.units, host) for host in hosts if host not in stays}
+        gains = {host: case.gain(found.units, host) for host in sorted(hosts - stays)}
         failing = {host: gain for host, gain in gains.items() if gain.moved and any(shortfalls(gain, thresholds))}
-        if not failing:
-            return found
-        giving = {host for host, gain in failing.items() if gain.judged_net_usd_per_hour <= gain.noise_usd_per_hour}
-        if giving == failing.keys() and not any(shortfalls(case.gain(found.units), thresholds)):
+        giving = {
+            host
+            for host, gain in failing.items()
+            if gain.judged_net_usd_per_hour <= gain.noise_usd_per_hour and _is_needed(case, found, stays, host, solver)
+        }
+        if giving == failing.keys() and (not giving or not any(shortfalls(case.gain(found.units), thresholds))):
             return found
         stays |= failing.keys() - giving or giving
+
+
+def _resting(case: Case, hosts: Collection[str]) -> Case:
+    """The case where some hosts stay as they are, be it beyond what they can give."""
+    rest = case.locking((lever.name for lever in case.levers if lever.host in hosts), "stays")
+    return replace(rest, limits=tuple(limit for limit in rest.limits if limit.host not in hosts))
+
+
+def _is_needed(case: Case, found: Found, stays: Collection[str], host: str, solver: Solver) -> bool:
+    """Whether less is gained over all where a host stays as it is."""
+    without = best_grants(_resting(case, {*stays, host}), solver).units
+    return without is None or found.units is None or case.judged(found.units) > case.judged(without)

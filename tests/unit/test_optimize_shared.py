@@ -188,6 +188,14 @@ def test_of_three_hosts_one_may_give_while_another_does_not_gain_enough() -> Non
     assert units(plan) == [1.0, 9.0, 0.0, 0.0]
 
 
+def test_a_linked_host_beyond_its_own_limits_stays_there_while_shrinking_costs() -> None:
+    beyond = box("x", sender("a", current_units=6), uplink_bps=5)
+    plan = planned(beyond, box("y", sender("a", current_units=1, usd_per_unit_hour=0.05), **ROOM), coupling=[LINE])
+    assert units(plan) == [1.0, 9.0]  # what x gives up, y gains
+    wide = planned(beyond, box("y", sender("a", current_units=1), **ROOM), coupling=[LINE | {"limit": 15}])
+    assert (units(wide), [host.decision for host in wide.hosts]) == ([6.0, 9.0], ["hold", "apply"])
+
+
 def risky(steady: dict[str, Any] | None = None, **risk: float) -> HostPlan:
     """A node with a sure 0.01 $/h a unit and one with 0, 0 or 0.036, in the mean 0.012."""
     safe = node("safe", current_units=None, scenarios=[[0.01] * 12] * 3) | (steady or {})
