@@ -194,7 +194,8 @@ def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
     money = math.fsum(_money(case, other) for other in case.levers)
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
-    return FAR * (money / ((lever.picks and _money(case, lever)) or case.span(lever)) or 1.0)
+    size = _money(case, lever) if lever.picks else case.span(lever)
+    return FAR * (money / (size or 1.0) or 1.0)
 
 
 def _money(case: Case, lever: Lever) -> float:
