@@ -48,6 +48,14 @@ class Model(StrEnum):
     SPEC = "spec"
 
 
+class Axis(StrEnum):
+    """What ``optimize --front`` limits."""
+
+    WATTS = "watts"
+    MOVES = "moves"
+    SHARE = "share"
+
+
 def main() -> None:
     """Run the command line."""
     # Forecasts solve many small systems: threads would cost five times the processor time and gain nothing.
@@ -124,27 +132,31 @@ def forecast(
 def optimize(
     shared: Shared,
     model: Annotated[Model | None, typer.Option(help="Model to solve, instead of the configured one.")] = None,
-    risk: Annotated[float, typer.Option(min=0, max=1, help="0: by the mean. More is not supported yet.")] = 0,
+    risk: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="LAMBDA", help="Weight of bad futures, instead of the configured one."),
+    ] = None,
+    front: Annotated[Axis | None, typer.Option(help="Also what is earned within ever tighter limits on this.")] = None,
     input_file: Input = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="The input is one problem a line.")] = False,
 ) -> Output:
     """Decide how each host is shared out, and whether a change is worth making."""
     from .render import tables
 
-    if risk:
-        raise UsageError("--risk above 0 is not supported by this version")
     if input_file is not None:
         from .standalone import optimize_document, optimize_lines
 
         if jsonl or input_file.endswith(".jsonl"):
-            text, code = optimize_lines(input_file, model)
+            if front is not None:
+                raise UsageError("--front is of one problem", "give it a single document, not one a line")
+            text, code = optimize_lines(input_file, model, risk)
             return Output(None, exit_code=code, raw=text)
-        result = optimize_document(input_file, model)
+        result = optimize_document(input_file, model, risk, front)
     else:
         from .cycle import single
         from .planning import optimize as decide
 
-        result = single(job_of(shared), "optimize", lambda job, store: decide(job, store, model))
+        result = single(job_of(shared), "optimize", lambda job, store: decide(job, store, model, risk, front))
     if shared.fixed_now:
         solver = result.data["solver"]
         result.data["solver"] = {key: value for key, value in solver.items() if not key.endswith("_ms")}

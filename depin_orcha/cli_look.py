@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import UsageError
-from .shell import LOOK_CODES, Output, Shared, verb
+from .shell import LOOK_CODES, Output, Shared, job_of, verb
 
 look_verbs = typer.Typer()
 
@@ -81,6 +81,41 @@ def history(
             money.history(console, data["rows"], by)
 
     return Output(data, show=show)
+
+
+@verb(look_verbs, "verdict", at=True, codes=LOOK_CODES, example="depin-orcha verdict --json | jq .data.reason")
+def verdict(shared: Shared) -> Output:
+    """Say whether each machine and each node is worth its power: keep, pause, stop, or it cannot be told."""
+    from .look import opened
+    from .render import decisions
+    from .verdict import NOTHING
+    from .verdict import verdict as judge
+
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = judge(job, known) if known else NOTHING
+    return Output(data, show=lambda console: decisions.verdict(console, data))
+
+
+@verb(look_verbs, "explain", at=True, codes=LOOK_CODES, example="depin-orcha explain --what-if storage_bytes=+1TB")
+def explain(
+    shared: Shared,
+    what_if: Annotated[
+        str | None, typer.Option("--what-if", metavar="RESOURCE=+AMOUNT", help="What more of it would bring: +1TB, +2.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What that costs once, in USD.")] = None,
+) -> Output:
+    """Say why the latest plan is what it is: numbers with their evidence, what binds, at which price it flips."""
+    from .explain import explain as reasons_of
+    from .look import opened
+    from .render import decisions
+
+    if cost is not None and what_if is None:
+        raise UsageError("--cost is the price of what --what-if asks for", "name both, or leave out --cost")
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = reasons_of(job, known, what_if, cost)
+    return Output(data, show=lambda console: decisions.explain(console, data))
 
 
 @verb(look_verbs, "export", at=True, codes=LOOK_CODES, example="depin-orcha export --receipts -o receipts.csv")

@@ -128,6 +128,15 @@ class Case:
         return {lever.name: lever for lever in self.levers}
 
     @cached_property
+    def limits_of(self) -> dict[str, list[Limit]]:
+        """Limits that each lever takes something of."""
+        found: dict[str, list[Limit]] = {}
+        for limit in self.limits:
+            for name in limit.uses:
+                found.setdefault(name, []).append(limit)
+        return found
+
+    @cached_property
     def own(self) -> tuple[Lever, ...]:
         """Levers that are decided here; the others are there because they fill up from the same intake."""
         return tuple(lever for lever in self.levers if lever.lock != "elsewhere")
@@ -159,7 +168,7 @@ class Case:
         """Return the same case with another mean price of one lever; all its futures shift with it."""
         lever = self.lever(name)
         shift = price - lever.price
-        scenarios = tuple(each + shift for each in lever.scenarios)
+        scenarios = tuple(each * price if lever.picks else each + shift for each in lever.scenarios)
         return self.with_lever(name, price=price, weighed_price=lever.weighed_price + shift, scenarios=scenarios)
 
     def locking(self, names: Iterable[str], lock: str) -> Case:
@@ -191,7 +200,7 @@ class Case:
 
     def reach(self, lever: Lever) -> float:
         """Units that the lever could have if it had the limits to itself; never more than its ``top``."""
-        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits if lever.name in limit.uses]
+        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits_of.get(lever.name, ())]
         return min([lever.top, *rooms])
 
     def span(self, lever: Lever) -> float:

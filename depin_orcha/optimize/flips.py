@@ -66,8 +66,10 @@ class _Search:
         return _Point(price, units, gain, applies, self._way(units) if applies else 0)
 
     def _way(self, units: Mutable) -> int:
-        """1 where a plan raises the lever, -1 where it lowers it, 0 where it leaves it alone."""
+        """1 where a plan raises the lever, -1 where it lowers it, 0 where it leaves it alone; of choices, which one."""
         move = units[self.name] - self.case.lever(self.name).base
+        if self.case.lever(self.name).picks:
+            return int(move)
         return (move > 0) - (move < 0)
 
     def boundary(self, near: _Point, far: _Point) -> float | None:
@@ -154,11 +156,11 @@ def _zero(function: Callable[[float], float], begin: float, end: float) -> Itera
 def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str, solver: Solver) -> float | None:
     """Return the price, in USD per unit and hour, nearest to the present one at which the decision on a node flips.
 
-    To flip is to be raised, lowered or left alone where now it is not. None if no price does it, as for a node that
-    must not be moved, or that has choices, which have no price of one unit.
+    To flip is to be raised, lowered or left alone where now it is not; with choices, to be given another one, and the
+    price is a factor on all their incomes. None if no price does it, as for a node that must not be moved.
     """
     lever, found = case.lever(name), decision.found.units
-    if lever.lock or lever.picks or found is None:
+    if lever.lock or found is None:
         return None
     search = _Search(case, name, thresholds, solver)
     present = search.at(lever.price, found)
@@ -167,7 +169,9 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
     nearest: float | None = None
     for sign in (1.0, -1.0):
         distance = _far(case, thresholds, lever) if nearest is None else abs(nearest - lever.price)
-        stuck = lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor
+        stuck = not lever.picks and (lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor)
+        if lever.picks and sign < 0:
+            distance = min(distance, lever.price)  # less than none of its income is no answer
         near, point = present, None
         for step in () if stuck and present.way == 0 else _steps(search, lever, distance):
             near, point = point or present, search.at(lever.price + sign * step)
@@ -190,7 +194,8 @@ def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
     money = math.fsum(_money(case, other) for other in case.levers)
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
-    return FAR * (money / case.span(lever) or 1.0)
+    size = _money(case, lever) if lever.picks else case.span(lever)
+    return FAR * (money / (size or 1.0) or 1.0)
 
 
 def _money(case: Case, lever: Lever) -> float:

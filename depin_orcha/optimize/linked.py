@@ -203,7 +203,7 @@ def seen_from(case: Case, host: str, grants: Grants) -> Case:
         if lever.name in own | mates
     ]
     outside = replace(case, levers=tuple(away), limits=(), overages=())
-    gross = outside.gross(grants)
+    gross = outside.gross(grants) if case.shares else {}
     limits = [_left(case, limit, names, away, grants) for limit in case.limits if limit.host in (None, host)]
     return replace(
         case,

@@ -130,8 +130,9 @@ def build(case: Case, *, physical: bool = True) -> Program:
             _on_off_rows(program, columns)
         if not columns.lever.picks:
             _part_rows(program, columns, ordered=bool(case.shares))
-    _limit_rows(program, case)
-    _overage_rows(program, case)
+    at = {columns.lever.name: columns for columns in program.levers}
+    _limit_rows(program, case, at)
+    _overage_rows(program, case, at)
     _move_budget_rows(program, case)
     money = _money(program, case)
     _share_rows(program, case, money)
@@ -249,19 +250,19 @@ def _part_rows(program: Program, columns: Columns, *, ordered: bool) -> None:
         program.row(f"order:{lever.name}", {after.column: 1.0, full: -program.upper[after.column]}, upper=0.0)
 
 
-def _limit_rows(program: Program, case: Case) -> None:
+def _limit_rows(program: Program, case: Case, at: Mapping[str, Columns]) -> None:
     """Shared limits: what all grants take together fits; scaled to a right-hand side of 1."""
     for limit in case.limits:
-        terms = _takes(program, limit)
+        terms = _takes(at, limit)
         if terms:
             scale = max(limit.capacity, 0.0) or max(terms.values())
             program.row(limit.name, _over(terms, scale), upper=limit.capacity / scale, scale=scale)
 
 
-def _overage_rows(program: Program, case: Case) -> None:
+def _overage_rows(program: Program, case: Case, at: Mapping[str, Columns]) -> None:
     """Data caps: what goes beyond the allowance is paid for."""
     for cap in case.overages:
-        terms = _takes(program, cap)
+        terms = _takes(at, cap)
         if not terms:
             continue
         scale = max(cap.allowance, *terms.values())
@@ -270,9 +271,8 @@ def _overage_rows(program: Program, case: Case) -> None:
         program.row(cap.name, {**_over(terms, scale), over: -1.0}, upper=cap.allowance / scale, scale=scale)
 
 
-def _takes(program: Program, row: Limit | Overage) -> dict[int, float]:
+def _takes(at: Mapping[str, Columns], row: Limit | Overage) -> dict[int, float]:
     """What the columns take of a limit; a choice of nothing takes nothing."""
-    at = {columns.lever.name: columns for columns in program.levers}
     return {
         column: per_unit * units
         for name, per_unit in row.uses.items()

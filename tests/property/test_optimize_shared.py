@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from copy import deepcopy
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from depin_orcha.optimize import Plan, Problem, solve
+from depin_orcha.optimize.alternatives import front, what_if
 
 HORIZON_H = 6
 Document = dict[str, Any]
@@ -421,3 +423,53 @@ def test_more_of_a_limit_never_lowers_what_is_gained(document: Document, what: s
     ]
     assert values[0] >= values[1] - 1e-8
     assert values[0] >= worth(roomy, hold) - 1e-8
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(documents(hosts=2) | documents(scenarios=True))
+def test_explaining_changes_no_decision_and_gives_plain_json(document: Document) -> None:
+    problem = Problem.from_dict(document)
+    explained, short = solve(problem), decided(document)
+    assert levels_of(explained) == levels_of(short)
+    assert [host.value for host in explained.hosts] == [host.value for host in short.hosts]
+    json.dumps(explained.to_dict(), allow_nan=False)
+    for host in explained.hosts:
+        assert all(price.usd_per_unit_hour >= 0 for price in host.shadow_prices)
+        assert all(cost.usd_per_unit_hour > 0 for cost in host.reduced_costs)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(documents(), st.integers(0, 2))
+def test_beyond_the_flip_price_a_node_is_decided_otherwise(document: Document, index: int) -> None:
+    nodes = document["hosts"][0]["nodes"]
+    assume(index < len(nodes) and "choices" not in nodes[index])
+
+    def way(price: float) -> int:
+        changed = deepcopy(document)
+        changed["hosts"][0]["nodes"][index]["usd_per_unit_hour"] = price
+        plan = decided(changed).hosts[0].nodes[index]
+        move = plan.units - (plan.previous_units or 0.0)
+        return (move > 0) - (move < 0)
+
+    now = nodes[index]["usd_per_unit_hour"]
+    flip = solve(Problem.from_dict(document)).hosts[0].nodes[index].flips_at_usd_per_unit_hour
+    if flip is not None and abs(flip - now) > 1e-7:
+        assert way(flip + math.copysign(max(1e-6 * abs(flip), 1e-8), flip - now)) != way(now)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(documents(hosts=2), st.sampled_from(["watts", "moves", "share"]))
+def test_a_front_keeps_its_limits_and_tighter_ones_earn_no_more(document: Document, axis: Any) -> None:
+    points = front(Problem.from_dict(document), axis, 4)
+    for point in points:
+        assert point.used <= point.limit * (1 + 1e-5) + 1e-9
+    gains = [point.net_benefit_usd_per_hour for point in points]
+    assert all(after <= before + 1e-8 for before, after in itertools.pairwise(gains))
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(documents(hosts=2), st.sampled_from(["cpu_cores", "uplink_bps"]))
+def test_more_of_a_resource_is_never_worth_less_than_nothing(document: Document, resource: str) -> None:
+    found = what_if(Problem.from_dict(document), "h0", resource, 2.0 if resource == "cpu_cores" else 2e6, 10.0)
+    assert found.gain_usd_per_hour >= 0
+    assert (found.payback_days is None) == (found.gain_usd_per_hour == 0)

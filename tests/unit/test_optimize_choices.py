@@ -170,3 +170,13 @@ def test_what_lies_on_a_mount_fits_on_it() -> None:
     assert "disk:/mnt/a" in host.binding
     [price] = [each for each in host.shadow_prices if each.constraint == "disk:/mnt/a"]
     assert price.resource == "storage_bytes"
+
+
+def test_a_choice_says_at_which_part_of_its_incomes_it_is_decided_otherwise() -> None:
+    host = decided(offer("golem", "paused", PAUSED, SMALL, restart_fee_usd=0.09))
+    assert "-> small (2 units)" in host.nodes[0].reason
+    assert "decided otherwise beyond 0.25 times its incomes" in host.nodes[0].reason  # 0.0075 $/h pay 0.09 $ in 12 h
+    held = decided(offer("golem", "paused", PAUSED, SMALL, restart_fee_usd=0.72))
+    assert "decided otherwise beyond 2 times its incomes" in held.nodes[0].reason
+    never = decided(offer("golem", "paused", PAUSED))
+    assert "otherwise" not in never.nodes[0].reason

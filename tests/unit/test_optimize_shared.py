@@ -167,6 +167,35 @@ def test_many_linked_hosts_are_decided_one_by_one_within_what_others_leave() -> 
     assert (large.status, sum(units(large))) == ("fallback", 100.0)
 
 
+def test_what_many_hosts_share_goes_to_those_that_earn_most_with_it() -> None:
+    prices = [0.01 + index / 1000 for index in range(70)]
+    hosts = [box(f"h{index:02}", sender("a", usd_per_unit_hour=price), **ROOM) for index, price in enumerate(prices)]
+    line = LINE | {"hosts": [host["host"] for host in hosts], "limit": 90.0}
+    plan = planned(*hosts, coupling=[line], explain=False)
+    assert units(plan) == [0.0] * 60 + [9.0] * 10
+
+
+def test_of_three_hosts_one_may_give_while_another_does_not_gain_enough() -> None:
+    line = LINE | {"hosts": ["x", "y", "z"], "limit": 10}
+    hosts = [
+        box("x", sender("a", current_units=9), **ROOM),
+        box("y", sender("a", current_units=1, usd_per_unit_hour=0.05), **ROOM),
+        box("z", sender("a", uses_per_unit={}, usd_per_unit_hour=0.001), **ROOM),
+        box("w", sender("a", usd_per_unit_hour=0.0011, uses_per_unit={"uplink_bps": 0.001}), **ROOM),
+    ]
+    line["hosts"].append("w")
+    plan = planned(*hosts, coupling=[line], thresholds={"min_net_benefit_usd_per_hour": 0.01})
+    assert units(plan) == [1.0, 9.0, 0.0, 0.0]
+
+
+def test_a_linked_host_beyond_its_own_limits_stays_there_while_shrinking_costs() -> None:
+    beyond = box("x", sender("a", current_units=6), uplink_bps=5)
+    plan = planned(beyond, box("y", sender("a", current_units=1, usd_per_unit_hour=0.05), **ROOM), coupling=[LINE])
+    assert units(plan) == [1.0, 9.0]  # what x gives up, y gains
+    wide = planned(beyond, box("y", sender("a", current_units=1), **ROOM), coupling=[LINE | {"limit": 15}])
+    assert (units(wide), [host.decision for host in wide.hosts]) == ([6.0, 9.0], ["hold", "apply"])
+
+
 def risky(steady: dict[str, Any] | None = None, **risk: float) -> HostPlan:
     """A node with a sure 0.01 $/h a unit and one with 0, 0 or 0.036, in the mean 0.012."""
     safe = node("safe", current_units=None, scenarios=[[0.01] * 12] * 3) | (steady or {})
