@@ -242,7 +242,7 @@ def _with_more(problem: Problem, owner: Host, resource: str, amount: float, disk
     def grown(node: Node) -> Node:
         per_unit = node.uses_per_unit.get(resource, 0.0)
         room = min(had, owner.disks[node.disk]) if resource == "storage_bytes" and node.disk else had
-        bound = per_unit > 0 and node.max_units * per_unit >= room * (1 - HAIR)
+        bound = per_unit > 0 and abs(node.max_units * per_unit - room) <= HAIR * room
         gets = disk is None or node.disk == disk
         return (
             replace(node, max_units=node.max_units + amount / per_unit) if bound and gets and not node.choices else node

@@ -128,6 +128,15 @@ class Case:
         return {lever.name: lever for lever in self.levers}
 
     @cached_property
+    def limits_of(self) -> dict[str, list[Limit]]:
+        """Limits that each lever takes something of."""
+        found: dict[str, list[Limit]] = {}
+        for limit in self.limits:
+            for name in limit.uses:
+                found.setdefault(name, []).append(limit)
+        return found
+
+    @cached_property
     def own(self) -> tuple[Lever, ...]:
         """Levers that are decided here; the others are there because they fill up from the same intake."""
         return tuple(lever for lever in self.levers if lever.lock != "elsewhere")
@@ -159,7 +168,7 @@ class Case:
         """Return the same case with another mean price of one lever; all its futures shift with it."""
         lever = self.lever(name)
         shift = price - lever.price
-        scenarios = tuple(each + shift for each in lever.scenarios)
+        scenarios = tuple(each * price if lever.picks else each + shift for each in lever.scenarios)
         return self.with_lever(name, price=price, weighed_price=lever.weighed_price + shift, scenarios=scenarios)
 
     def locking(self, names: Iterable[str], lock: str) -> Case:
@@ -191,7 +200,7 @@ class Case:
 
     def reach(self, lever: Lever) -> float:
         """Units that the lever could have if it had the limits to itself; never more than its ``top``."""
-        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits if lever.name in limit.uses]
+        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits_of.get(lever.name, ())]
         return min([lever.top, *rooms])
 
     def span(self, lever: Lever) -> float:
@@ -311,7 +320,7 @@ class Case:
         gross = math.fsum([before, -after, *(new[lever.name] - old[lever.name] for lever in changed)])
         restart = math.fsum(lever.charge_usd for lever in moved)
         net, current = gross - restart / self.horizon_h, math.fsum(old[lever.name] for lever in levers) - before
-        weighed = self._weighed(grants, host)
+        judged = self._judged(grants, host)
         return Gain(
             current_usd_per_hour=current,
             new_usd_per_hour=math.fsum(new[lever.name] for lever in levers) - after,
@@ -320,13 +329,16 @@ class Case:
             net_usd_per_hour=net,
             noise_usd_per_hour=NOISE * math.fsum(abs(new[lever.name]) + abs(old[lever.name]) for lever in changed),
             moved=tuple(lever.name for lever in moved),
-            judged_current_usd_per_hour=weighed[0] if weighed else current,
-            judged_net_usd_per_hour=weighed[1] - restart / self.horizon_h if weighed else net,
+            judged_current_usd_per_hour=judged[0] if judged and host is None else current,
+            judged_net_usd_per_hour=judged[1] - restart / self.horizon_h if judged else net,
         )
 
-    def _weighed(self, grants: Grants, host: str | None) -> tuple[float, float] | None:
-        """Worth now and what is gained, where something else than the mean decides; of a host: with others settled."""
-        if not self.weighing and all(lever.weighed_price == lever.price for lever in self.levers):
+    def _judged(self, grants: Grants, host: str | None) -> tuple[float, float] | None:
+        """Worth now and what is gained, where a sum of means does not say it; of a host: with the others settled.
+
+        Scenarios weigh, an overage is paid once, and what a disk no longer takes goes to one that earns less with it.
+        """
+        if self.is_plain and all(lever.weighed_price == lever.price for lever in self.levers):
             return None
         others = {lever.name: grants[lever.name] for lever in self.levers if host not in (None, lever.host)}
         current = self.worth({**self.hold, **others})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .nouns import Fill
 
@@ -40,6 +41,11 @@ def _split(intake: float, room: Mapping[str, float]) -> dict[str, float]:
     return given
 
 
+@lru_cache(maxsize=4096)
+def _alone(fill: Fill, units: float, horizon_h: int) -> Path:
+    return paths({"": fill}, {"": units}, horizon_h)[""]
+
+
 @dataclass(frozen=True, slots=True)
 class Filling:
     """A fill over a horizon: what a path is paid for, in unit-hours per hour."""
@@ -49,7 +55,7 @@ class Filling:
 
     def alone(self, units: float) -> Path:
         """Return what is stored under a grant, with the whole intake."""
-        return paths({"": self.fill}, {"": units}, self.horizon_h)[""]
+        return _alone(self.fill, units, self.horizon_h)
 
     def bends(self, others: Sequence[float] = ()) -> list[float]:
         """Return grants at which one hour more, or one hour less, ends with a full disk."""

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 FAR = 1e3
 """A price is searched up to this multiple of all the money of the host, per unit of the node."""
 STEPS = 40
+BENT_STEPS = 6
+"""Steps where the worth of a plan is no line in the price: each of them solves the whole again."""
+RANGING = (0.25, 1.0, 10.0)
+"""Changes of the price, in parts of what the node earns and costs, that are tried first where it is no line."""
 HALVINGS = 100
 CLOSE = 1e-10
 """Two prices nearer than this, relative to themselves, are one."""
@@ -46,6 +50,11 @@ class _Search:
     thresholds: Thresholds
     solver: Solver
 
+    @property
+    def is_straight(self) -> bool:
+        """Whether the worth of a plan is a line in the price, and the price forbids none."""
+        return self.case.is_plain and not self.case.shares
+
     def at(self, price: float, units: Mutable | None = None) -> _Point | None:
         """Return what is decided at a price, None where the solver fails; ``units``: the best plan, where known."""
         case = self.case.with_price(self.name, price)
@@ -57,8 +66,10 @@ class _Search:
         return _Point(price, units, gain, applies, self._way(units) if applies else 0)
 
     def _way(self, units: Mutable) -> int:
-        """1 where a plan raises the lever, -1 where it lowers it, 0 where it leaves it alone."""
+        """1 where a plan raises the lever, -1 where it lowers it, 0 where it leaves it alone; of choices, which one."""
         move = units[self.name] - self.case.lever(self.name).base
+        if self.case.lever(self.name).picks:
+            return int(move)
         return (move > 0) - (move < 0)
 
     def boundary(self, near: _Point, far: _Point) -> float | None:
@@ -69,7 +80,7 @@ class _Search:
         that one takes the place of one of the two. Ends after a few steps.
         """
         noise = ROUNDING * max(abs(near.price), abs(far.price))
-        for _ in range(STEPS):
+        for _ in range(STEPS if self.is_straight else BENT_STEPS):
             low, high = sorted((near.price, far.price))
             crossing = 0.0 if low < 0 < high else self._crossing(near, far, noise)
             if any(abs(crossing - end) <= noise + CLOSE * abs(end) for end in (low, high)):
@@ -145,11 +156,11 @@ def _zero(function: Callable[[float], float], begin: float, end: float) -> Itera
 def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str, solver: Solver) -> float | None:
     """Return the price, in USD per unit and hour, nearest to the present one at which the decision on a node flips.
 
-    To flip is to be raised, lowered or left alone where now it is not. None if no price does it, as for a node that
-    must not be moved, or that has choices, which have no price of one unit.
+    To flip is to be raised, lowered or left alone where now it is not; with choices, to be given another one, and the
+    price is a factor on all their incomes. None if no price does it, as for a node that must not be moved.
     """
     lever, found = case.lever(name), decision.found.units
-    if lever.lock or lever.picks or found is None:
+    if lever.lock or found is None:
         return None
     search = _Search(case, name, thresholds, solver)
     present = search.at(lever.price, found)
@@ -158,11 +169,24 @@ def flip_price(case: Case, thresholds: Thresholds, decision: Decision, name: str
     nearest: float | None = None
     for sign in (1.0, -1.0):
         distance = _far(case, thresholds, lever) if nearest is None else abs(nearest - lever.price)
-        stuck = lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor
-        point = None if stuck and present.way == 0 else search.at(lever.price + sign * distance)
-        flip = search.boundary(present, point) if point and point.way != present.way else None
+        stuck = not lever.picks and (lever.base >= case.reach(lever) if sign > 0 else lever.base <= lever.floor)
+        if lever.picks and sign < 0:
+            distance = min(distance, lever.price)  # less than none of its income is no answer
+        near, point = present, None
+        for step in () if stuck and present.way == 0 else _steps(search, lever, distance):
+            near, point = point or present, search.at(lever.price + sign * step)
+            if point is None or point.way != present.way:
+                break
+        flip = search.boundary(near, point) if point and point.way != present.way else None
         nearest = nearest if flip is None else tidy(flip)
     return nearest
+
+
+def _steps(search: _Search, lever: Lever, distance: float) -> list[float]:
+    """Changes of the price to try, the last one far away."""
+    unit = abs(lever.price) + abs(lever.running)
+    nearer = [] if search.is_straight else [part * unit for part in RANGING]
+    return [step for step in nearer if 0 < step < distance] + [distance]
 
 
 def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
@@ -170,7 +194,8 @@ def _far(case: Case, thresholds: Thresholds, lever: Lever) -> float:
     money = math.fsum(_money(case, other) for other in case.levers)
     money += math.fsum(other.charge_usd for other in case.levers) / case.horizon_h
     money += thresholds.min_net_benefit_usd_per_hour
-    return FAR * (money / case.span(lever) or 1.0)
+    size = _money(case, lever) if lever.picks else case.span(lever)
+    return FAR * (money / (size or 1.0) or 1.0)
 
 
 def _money(case: Case, lever: Lever) -> float:

@@ -92,6 +92,8 @@ class Solver:
         hair first: where an optimum is degenerate, its marginals are not unique, and this one is about having more.
         With ``less`` it is narrowed instead, and the answer is what one less would cost.
         """
+        if all(row.name != name for row in program.rows):
+            return 0.0  # nothing that is granted can take any of it
         begun = time.perf_counter()
         scale = max(map(abs, program.gain), default=0.0) or 1.0
         rows = [

@@ -145,7 +145,7 @@ def _node_plans(verdict: Verdict, flips: dict[str, float | None]) -> tuple[NodeP
                 changed=level != lever.base,
                 reason=node_reason(case, decision, lever, flips[node.node]),
                 evidence=node.evidence,
-                flips_at_usd_per_unit_hour=flips[node.node],
+                flips_at_usd_per_unit_hour=None if lever.picks else flips[node.node],
             )
         )
     return tuple(plans)
@@ -177,7 +177,7 @@ def _reduced_costs(verdict: Verdict, flips: dict[str, float | None]) -> Iterator
     for lever in verdict.case.own:
         flip = flips[lever.name]
         idle = lever.units(verdict.decision.units[lever.name]) == 0
-        if idle and flip is not None and flip > lever.price:
+        if idle and not lever.picks and flip is not None and flip > lever.price:
             yield ReducedCost(lever.name, flip - lever.price)
 
 

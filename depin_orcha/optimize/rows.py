@@ -116,6 +116,7 @@ class Program:
 def build(case: Case, *, physical: bool = True) -> Program:
     """Return the programme of a case; where ``physical``, bounds anticipate the limits: no row can be softened then."""
     program = Program()
+    program.column(0.0, 0.0)  # a programme without any column is none to the solver
     for lever in case.levers:
         if lever.picks:
             _pick_columns(program, lever, case)
@@ -128,9 +129,10 @@ def build(case: Case, *, physical: bool = True) -> Program:
             _lot_rows(program, columns)
             _on_off_rows(program, columns)
         if not columns.lever.picks:
-            _part_rows(program, columns)
-    _limit_rows(program, case)
-    _overage_rows(program, case)
+            _part_rows(program, columns, ordered=bool(case.shares))
+    at = {columns.lever.name: columns for columns in program.levers}
+    _limit_rows(program, case, at)
+    _overage_rows(program, case, at)
     _move_budget_rows(program, case)
     money = _money(program, case)
     _share_rows(program, case, money)
@@ -228,17 +230,18 @@ def _on_off_rows(program: Program, columns: Columns) -> None:
     program.row(f"on:{lever.name}", {columns.units: 1.0, columns.on: -lever.minimum / columns.span}, lower=0.0)
 
 
-def _part_rows(program: Program, columns: Columns) -> None:
+def _part_rows(program: Program, columns: Columns, *, ordered: bool) -> None:
     """Split the grant among the pieces of the earnings curve.
 
-    A concave curve fills its pieces in order by itself; where a later piece is worth more, 0/1 columns keep the order.
+    A concave curve fills its pieces in order by itself; where a later piece is worth more, or where earning less is
+    of use (``ordered``), 0/1 columns keep the order.
     """
     lever, parts = columns.lever, columns.parts
     terms = {columns.units: 1.0} | {part.column: -1.0 for part in parts}
     program.row(f"segments:{lever.name}", terms, lower=0.0, upper=0.0)
     prices = (lever.weighed_price, *lever.scenarios)
     slopes = [[price * part.earns - part.costs for part in parts] for price in prices]
-    if all(after <= slope for each in slopes for slope, after in itertools.pairwise(each)):
+    if not ordered and all(after <= slope for each in slopes for slope, after in itertools.pairwise(each)):
         return
     for part, after in itertools.pairwise(parts):
         full = program.column(0, 1, integer=True)
@@ -247,19 +250,19 @@ def _part_rows(program: Program, columns: Columns) -> None:
         program.row(f"order:{lever.name}", {after.column: 1.0, full: -program.upper[after.column]}, upper=0.0)
 
 
-def _limit_rows(program: Program, case: Case) -> None:
+def _limit_rows(program: Program, case: Case, at: Mapping[str, Columns]) -> None:
     """Shared limits: what all grants take together fits; scaled to a right-hand side of 1."""
     for limit in case.limits:
-        terms = _takes(program, limit)
+        terms = _takes(at, limit)
         if terms:
             scale = max(limit.capacity, 0.0) or max(terms.values())
             program.row(limit.name, _over(terms, scale), upper=limit.capacity / scale, scale=scale)
 
 
-def _overage_rows(program: Program, case: Case) -> None:
+def _overage_rows(program: Program, case: Case, at: Mapping[str, Columns]) -> None:
     """Data caps: what goes beyond the allowance is paid for."""
     for cap in case.overages:
-        terms = _takes(program, cap)
+        terms = _takes(at, cap)
         if not terms:
             continue
         scale = max(cap.allowance, *terms.values())
@@ -268,9 +271,8 @@ def _overage_rows(program: Program, case: Case) -> None:
         program.row(cap.name, {**_over(terms, scale), over: -1.0}, upper=cap.allowance / scale, scale=scale)
 
 
-def _takes(program: Program, row: Limit | Overage) -> dict[int, float]:
+def _takes(at: Mapping[str, Columns], row: Limit | Overage) -> dict[int, float]:
     """What the columns take of a limit; a choice of nothing takes nothing."""
-    at = {columns.lever.name: columns for columns in program.levers}
     return {
         column: per_unit * units
         for name, per_unit in row.uses.items()

@@ -63,11 +63,10 @@ def _tidy_move(lever: Lever, level: float) -> float:
 def room(case: Case, lever: Lever, grants: Grants) -> float:
     """Units that the limits leave for a lever beside the grants of the others; may be negative."""
     rooms = [lever.top]
-    for limit in case.limits:
-        per_unit = limit.uses.get(lever.name)
-        if per_unit:
-            others = case.used(limit, grants) - per_unit * lever.units(grants[lever.name])
-            rooms.append((limit.capacity - others) / per_unit)
+    for limit in case.limits_of.get(lever.name, ()):
+        per_unit = limit.uses[lever.name]
+        others = case.used(limit, grants) - per_unit * lever.units(grants[lever.name])
+        rooms.append((limit.capacity - others) / per_unit)
     return min(rooms)
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from .case import Case, Gain
 from .decide import Decision, decide, shortfalls
+from .lever import Lever
 from .linked import case_of, clusters, seen_from
 from .nouns import Host, Thresholds
 from .plan import STATUSES, ShadowPrice
 from .problem import Problem
+from .rows import build
 from .search import Found, Short, best_grants
 from .settle import Mutable
 
@@ -78,32 +80,84 @@ def decided(problem: Problem, hosts: Sequence[Host], solver: Solver, waiting: Co
         decision = decide(kept, problem.thresholds, solver)
         gain = joint.gain(decision.units)
         return {hosts[0].host: Verdict(hosts[0], kept, decision, gain, joint, decision.units)}
-    too_many = len(joint.levers) > LARGEST_JOINT
-    found = None if too_many else _best_for_all(kept, problem.thresholds, solver)
-    grants = dict(found.units) if found and found.units else joint.hold
-    decisions: dict[str, tuple[Case, Decision]] = {}
-    for host in hosts:
-        view = seen_from(kept, host.host, grants)
-        own = view.hold | {one.node: grants[one.name] for one in joint.levers if one.host == host.host}
-        if found and own != view.hold:
-            decision = Decision(found.status, applies=True, units=own, found=_found_of(found, host, own))
-        else:
-            decision = decide(view, problem.thresholds, solver)
-        if too_many:
-            decision = replace(decision, status=max("fallback", decision.status, key=STATUSES.index))
-        decisions[host.host] = view, decision
-        grants |= {one.name: decision.units[one.node] for one in joint.levers if one.host == host.host}
+    if len(joint.levers) > LARGEST_JOINT:
+        decisions, grants = _one_by_one(kept, problem.thresholds, hosts, solver)
+    else:
+        decisions, grants = _all_at_once(kept, problem.thresholds, hosts, solver)
     return {
         host.host: Verdict(
             host,
             seen_from(kept, host.host, grants),
-            decisions[host.host][1],
+            decisions[host.host],
             joint.gain(grants, host.host),
             joint,
             grants,
         )
         for host in hosts
     }
+
+
+def _all_at_once(
+    case: Case, thresholds: Thresholds, hosts: Sequence[Host], solver: Solver
+) -> tuple[dict[str, Decision], Mutable]:
+    """Return the decisions of one programme; a host that it leaves alone is decided once more, with the others settled.
+
+    That says why it stays, and finds what it can do by itself where there is no plan for all.
+    """
+    found = _best_for_all(case, thresholds, solver)
+    grants = dict(found.units) if found and found.units else dict(case.hold)
+    decisions: dict[str, Decision] = {}
+    for host in hosts:
+        view = seen_from(case, host.host, grants)
+        mine = _mine(case, host.host)
+        own = view.hold | {lever.node: grants[lever.name] for lever in mine}
+        if found and own != view.hold:
+            decision = Decision(found.status, applies=True, units=own, found=_found_of(found, host, own))
+        else:
+            decision = decide(view, thresholds, solver)
+        decisions[host.host] = decision
+        grants |= {lever.name: decision.units[lever.node] for lever in mine}
+    return decisions, grants
+
+
+def _mine(case: Case, host: str) -> list[Lever]:
+    return [lever for lever in case.levers if lever.host == host]
+
+
+def _one_by_one(
+    case: Case, thresholds: Thresholds, hosts: Sequence[Host], solver: Solver
+) -> tuple[dict[str, Decision], Mutable]:
+    """Return the decisions of too many hosts for one programme, each within what the others leave.
+
+    A host that is still to be decided is counted with what it has or with what the programme without 0/1 conditions
+    would give it, whichever is more: so the first ones leave something to those that earn more.
+    """
+    meant = _meant(case, solver)
+    grants, decisions = dict(case.hold), dict[str, Decision]()
+    for host in hosts:
+        mine = _mine(case, host.host)
+        meant |= {lever.name: lever.base for lever in mine}
+        view = seen_from(case, host.host, meant)
+        if view.broken_limits(view.hold):
+            view = seen_from(case, host.host, grants)
+        decision = decide(view, thresholds, solver)
+        decisions[host.host] = replace(decision, status=max("fallback", decision.status, key=STATUSES.index))
+        settled = {lever.name: decision.units[lever.node] for lever in mine}
+        grants |= settled
+        meant |= settled
+    return decisions, grants
+
+
+def _meant(case: Case, solver: Solver) -> Mutable:
+    """The present levels, or those of the linear programme where they are of more units."""
+    program = build(case)
+    values = solver.maximise(program, relaxed=True).values
+    meant = dict(case.hold)
+    for columns in program.levers if values else ():
+        lever, level = columns.lever, columns.read(values or [])
+        if lever.units(level) > lever.units(lever.base):
+            meant[lever.name] = level
+    return meant
 
 
 def _found_of(found: Found, host: Host, own: Mutable) -> Found:

@@ -126,7 +126,10 @@ def node_reason(case: Case, decision: Decision, lever: Lever, flip: float | None
     """Return why a node gets what it gets: the move and its worth, or what keeps it; then the price that flips it."""
     grant = decision.units[lever.name]
     text = _changed(case, decision.units, lever) if grant != lever.base else _unchanged(case, decision, lever)
-    return text if flip is None else f"{text}; decided otherwise beyond {flip:.6g} $ per unit and hour"
+    if flip is None:
+        return text
+    edge = f"{flip:.4g} times its incomes" if lever.picks else f"{flip:.6g} $ per unit and hour"
+    return f"{text}; decided otherwise beyond {edge}"
 
 
 def _changed(case: Case, units: Grants, lever: Lever) -> str:
