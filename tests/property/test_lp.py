@@ -1,4 +1,4 @@
-"""Whatever the fleet: model ``lp`` keeps every limit and every rule, loses nothing, and more room is never worth less."""
+"""Whatever the fleet: model ``lp`` keeps every limit and every rule, and more room is never worth less."""
 
 from __future__ import annotations
 
