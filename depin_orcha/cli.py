@@ -45,6 +45,7 @@ class Model(StrEnum):
     """Models of ``optimize --model``."""
 
     DEFAULT = "default"
+    LP = "lp"
     SPEC = "spec"
 
 

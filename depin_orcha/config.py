@@ -69,8 +69,9 @@ class ForecastOptions(Section):
 class OptimizeOptions(Section):
     """``[optimize]``: when a change is worth making."""
 
-    model: Literal["default", "spec"] = "default"
-    """``default`` counts restarts and running costs; ``spec`` is the textbook programme, to compare with."""
+    model: Literal["default", "lp", "spec"] = "default"
+    """``default`` counts restarts and running costs; ``lp`` looks at every hour by itself, for fleets; ``spec`` is the
+    textbook programme, to compare with."""
     horizon_h: Annotated[int, Field(ge=1, le=168)] = 12
     """How long a plan is meant to hold, in hours."""
     learning_days: Annotated[float, Field(ge=0)] = 14

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -24,7 +25,7 @@ Array = Any
 """A numpy array."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fleet:
     """``hosts`` and ``nodes`` in order, ``first_node`` tells where those of a host begin.
 
@@ -75,7 +76,12 @@ class Fleet:
         """Income less running cost by node, USD per hour, at mean prices."""
         return self.price * self.curve(units) - self.cost * units
 
-    @property
+    @cached_property
+    def net_now(self) -> Array:
+        """Income less running cost of the grants in force by node, USD per hour."""
+        return self.net(self.base)
+
+    @cached_property
     def charge_usd(self) -> Array:
         """What one move of each node costs once; nothing where nothing was granted."""
         lost = np.maximum(self.curve(self.base), RESTART_SHARE_OF_TOP * self.curve(self.top))
@@ -89,14 +95,14 @@ class Fleet:
         """What is taken of the limit of each use, if the node of that use alone had its ``other`` grant."""
         return self.used(units)[self.use_limit] + self.use_amount * (other - units)[self.use_node]
 
-    @property
+    @cached_property
     def reach(self) -> Array:
         """Units that a node could have if it had the limits to itself; never more than its ``top``."""
         reach = self.top.copy()
         np.minimum.at(reach, self.use_node, self.capacity[self.use_limit] / self.use_amount)
         return reach
 
-    @property
+    @cached_property
     def span(self) -> Array:
         """Natural size of the grants of each node; never 0."""
         span = np.maximum(self.reach, self.base)

@@ -20,7 +20,7 @@ def is_brief(problem: Problem, batch: Batch) -> Array:
     """Hosts about which nothing needs to be said that only full words can say."""
     fleet, judged = batch.fleet, batch.judged
     over = ~judged.applies & fleet.hosts_of(fleet.used(fleet.base) > fleet.capacity * (1 + HAIR))
-    income = np.maximum(0.0, fleet.per_host(fleet.net(fleet.base)))
+    income = np.maximum(0.0, fleet.per_host(fleet.net_now))
     unreachable = problem.thresholds.min_net_benefit_usd_per_hour > income
     if batch.trusted is None:
         return ~(over | unreachable | judged.lost)
@@ -103,7 +103,7 @@ def _reason(value: Worth, moves: int, count: int, rejected: RunnerUp | None) -> 
 
 
 def _node_plans(fleet: Fleet, units: Array) -> list[NodePlan]:
-    gained = (fleet.net(units) - fleet.net(fleet.base)).tolist()
+    gained = (fleet.net(units) - fleet.net_now).tolist()
     plans: list[NodePlan] = []
     grants: list[float] = units.tolist()
     rows = zip(fleet.nodes, fleet.base.tolist(), grants, gained, fleet.charge_usd.tolist(), strict=True)

@@ -46,7 +46,7 @@ class Gains:
 
 def gains(fleet: Fleet, units: Array) -> Gains:
     """Return what these grants are worth."""
-    moved, old, new = units != fleet.base, fleet.net(fleet.base), fleet.net(units)
+    moved, old, new = units != fleet.base, fleet.net_now, fleet.net(units)
     gross = fleet.per_host(np.where(moved, new - old, 0.0))
     restart = fleet.per_host(np.where(moved, fleet.charge_usd, 0.0))
     return Gains(
@@ -127,7 +127,7 @@ def _hand_out(fleet: Fleet, wanted: Array, whole: Array) -> Array:
 
 def worth_of_moves(fleet: Fleet, units: Array, dear: Array | float) -> Array:
     """What each move brings by itself after its restart, USD per hour; 0 where nothing moves."""
-    worth = fleet.net(units) - fleet.net(fleet.base) - fleet.charge_usd / fleet.horizon_h
+    worth = fleet.net(units) - fleet.net_now - fleet.charge_usd / fleet.horizon_h
     worth = worth - dear * (units - fleet.base)
     return np.where(units != fleet.base, worth, 0.0)
 

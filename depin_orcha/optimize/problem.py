@@ -79,7 +79,9 @@ class Problem:
     def sha256(self) -> str:
         """Return the fingerprint of the inputs: hex SHA-256 of the canonical JSON of ``to_dict``."""
         document = {"schema": SCHEMA} | _object(self)
-        text = json.dumps(document, default=_object, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            document, default=_object, sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
