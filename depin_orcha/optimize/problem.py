@@ -101,6 +101,8 @@ def _plain(value: Any) -> Any:
 
 def _object(noun: Any) -> dict[str, Any]:
     """Members of a noun by the name they have in a document; what is None, or empty by default, is left out."""
+    if isinstance(noun, Segment):  # a fleet has hundreds of thousands
+        return {"width_units": noun.width_units, "relative": noun.relative}
     nulls = _NULLS | {"current_choice"} if getattr(noun, "choices", ()) else _NULLS
     return {
         spelling: item
