@@ -103,7 +103,7 @@ def _facts(
         if hour.hour_s + HOUR_S <= job.now_s and hour.quality is Quality.MEASURED
     ]
     usd_by_hour = _usd_by_hour(known, hours, job.now_s)
-    terms = _terms(known, options, name, planned)
+    terms = grant_history(known, options, name)
     granted = [one for one in terms if one.units is not None]
     changes = [one.since_s for before, one in pairwise(granted) if one.units != before.units]
     limits = seen.limits.get(main) if seen else None
@@ -223,12 +223,12 @@ def _keep_reason(job: Job, known: AsOf, name: str, hours: list[EarnedHour], *, p
     return None
 
 
-def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list[Terms]:
+def grant_history(known: AsOf, options: NodeOptions, name: str) -> list[Terms]:
     """The grant and its terms at each good reading of the last weeks, oldest first.
 
     A node that nothing limits has all that its host has, as far as that is known.
     """
-    since_s = known.now_s - HISTORY_DAYS * DAY_S
+    since_s, planned = known.now_s - HISTORY_DAYS * DAY_S, rules(options.protocol)
     resource, per_unit = next((Resource(one), amount) for one, amount in _uses(options).items())
     whole = _host_units(known, options, resource)
     allocated = {
