@@ -235,7 +235,7 @@ def show_cost() -> None:
 
 
 def best_run(folder: Path, minutes: int) -> tuple[float, float]:
-    """Wall and processor time of ``forecast`` on 720 h of 20 nodes, judged too, so long after its hour began."""
+    """Wall and processor time of ``forecast`` on 720 h of 20 nodes that it also judges, so long after its hour began."""
     path, config, start_s = folder / "orcha.db", folder / "config.toml", at_s(2026, 1)
     now_s = start_s + 720 * HOUR_S + 60
     if not path.exists():
