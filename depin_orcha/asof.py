@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from .accrual import period_window
 from .backoff import Backoff
@@ -19,7 +19,8 @@ from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
 from .values import NO_MONEY, unit_price
 
 
-class EarnedHour(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EarnedHour:
     """What a node earned in one hour; ``price`` is the one fixed for that hour, None while it has none."""
 
     node: str
@@ -117,8 +118,7 @@ class AsOf:
         for name, hour_s, currency, amounts, worst, price, source, price_s in rows:
             quality = CERTAINTY[int(worst)]
             value = None if price is None else Price(currency, Decimal(price), source, price_s)
-            spans = unfinished.get(name)
-            if spans and any(start_s < hour_s + HOUR_S and hour_s < end_s for start_s, end_s in spans):
+            if any(start_s < hour_s + HOUR_S and hour_s < end_s for start_s, end_s in unfinished.get(name, ())):
                 quality = max(quality, Quality.INTERPOLATED, key=CERTAINTY.index)
             yield EarnedHour(name, currency, hour_s, _sum(amounts), quality, value)
 

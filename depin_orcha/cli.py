@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -104,11 +104,7 @@ def forecast(
     report: Annotated[bool, typer.Option("--report", help="How good the forecasts are and have been.")] = False,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
-
-    def show(console: Any, data: Any) -> None:
-        from .render import forecasts
-
-        (forecasts.expected if input_file is None else forecasts.of_series)(console, data)
+    from .render import forecasts
 
     if report and input_file is not None:
         raise UsageError("--report is about what was published and came true: it does not apply to --input")
@@ -116,7 +112,7 @@ def forecast(
         from .standalone import forecast_document
 
         result = forecast_document(input_file, horizon, freq, levels)
-        return output_of(result, show)
+        return output_of(result, forecasts.of_series)
     from .cycle import single
     from .planning import forecast as plan_ahead
 
@@ -124,7 +120,7 @@ def forecast(
         raise UsageError(f"--horizon {horizon} is too far ahead", "from the database up to 168 hours can be forecast")
     job = job_of(shared)
     result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon, with_report=report))
-    return output_of(result, show)
+    return output_of(result, forecasts.expected)
 
 
 @verb(

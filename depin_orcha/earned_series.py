@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .asof import AsOf, EarnedHour
@@ -24,28 +24,11 @@ def by_node(hours: Iterable[EarnedHour], until_s: int) -> dict[str, list[EarnedH
     return dict(sorted(found.items()))
 
 
-def down_hours(known: AsOf, since_s: int) -> dict[str, set[int]]:
-    """Node -> hours from ``since_s`` on in which every reading that tells says that the node did not run."""
-    rows = known.connection.execute(
-        "SELECT node, observed_s / 3600 * 3600 AS hour_s FROM health_samples AS one "
-        "WHERE status = 'down' AND observed_s >= :since AND learned_s <= :now AND NOT EXISTS (SELECT 1 "
-        "FROM health_samples WHERE node = one.node AND observed_s >= one.observed_s / 3600 * 3600 "
-        "AND observed_s < one.observed_s / 3600 * 3600 + 3600 AND learned_s <= :now AND status IN ('up', 'degraded'))",
-        {"since": since_s, "now": known.now_s},
-    )
-    found: dict[str, set[int]] = {}
-    for node, hour_s in rows:
-        found.setdefault(node, set()).add(hour_s)
-    return found
-
-
-def series_of(
-    known: AsOf, hours: Sequence[EarnedHour], now_s: int, protocol: str, down: Collection[int] = ()
-) -> tuple[dict[str, Any], str, str]:
+def series_of(known: AsOf, hours: Sequence[EarnedHour], now_s: int, protocol: str) -> tuple[dict[str, Any], str, str]:
     """A member of ``series`` for hours of one node that end before the hour of ``now_s``; its currency and unit.
 
     The price known then ends the series: it is the one that the forecast is made with. Hours that are known in sum
-    only, or are paid in another currency than the first one, are unknown; those in ``down`` the node did not run.
+    only, or are paid in another currency than the first one, are unknown.
     """
     currency = hours[0].currency
     price_now = unit_price(currency, known.price_at(currency, now_s), now_s)
@@ -70,9 +53,6 @@ def series_of(
         "y": y,
         "protocol": protocol,
     }
-    if any(first_s <= hour_s < first_s + count * HOUR_S for hour_s in down):
-        # Of the others the rule for zeros decides: a node that runs may still not work.
-        series["state"] = ["down" if first_s + index * HOUR_S in down else None for index in range(count)]
     if price_now is not None and currency != "USD":
         price[-1] = float(price_now.usd_per_unit)
         series["price"] = price

@@ -48,7 +48,6 @@ CREATE TABLE health_samples (
   reason TEXT NOT NULL, failure_kind TEXT, details_json TEXT NOT NULL, limits_json TEXT NOT NULL,
   learned_s INTEGER NOT NULL, run_id INTEGER NOT NULL REFERENCES runs (id),
   PRIMARY KEY (node, observed_s)) STRICT, WITHOUT ROWID;
-CREATE INDEX health_down ON health_samples (node, observed_s) WHERE status = 'down';
 CREATE TABLE standings (
   node TEXT NOT NULL REFERENCES nodes (name), currency TEXT NOT NULL, standing TEXT NOT NULL,
   observed_s INTEGER NOT NULL, amount TEXT NOT NULL, learned_s INTEGER NOT NULL,

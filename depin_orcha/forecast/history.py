@@ -90,7 +90,7 @@ class History:
 def history_of(series: Series, kind: str = "", unit: float = 0.0) -> History:
     """The history of ``series`` and its type, or as if it were of this ``kind`` and measured in this ``unit``."""
     used = slice(-MAX_SEASONS * series.season, None)
-    y, down, told = series.y[used], series.down[used], series.told[used]
+    y, down = series.y[used], series.down[used]
     running = np.where(down, np.nan, y)
     if np.isfinite(running).any():
         y = running
@@ -105,12 +105,11 @@ def history_of(series: Series, kind: str = "", unit: float = 0.0) -> History:
     begins = np.flatnonzero(np.isfinite(tokens))
     if begins.size and begins[0]:
         first = int(begins[0])
-        y, price, tokens = y[first:], price[first:], tokens[first:]
-        down, told = down[first:], told[first:]
+        y, price, tokens, down = y[first:], price[first:], tokens[first:], down[first:]
     phase = (series.end_s // series.freq_s - len(y)) % (7 * series.season)
-    kind = kind or kind_of(tokens, series.season, phase, told)
-    if kind == OUTAGES:
-        masked = outages(tokens, series.season) & ~told
+    kind = kind or kind_of(tokens, series.season, phase, told=series.told)
+    if kind == OUTAGES and not series.told:
+        masked = outages(tokens, series.season)
         down = down | masked
         tokens, y = np.where(masked, np.nan, tokens), np.where(masked, np.nan, y)
     seen = tokens[np.isfinite(tokens)]

@@ -38,8 +38,8 @@ def scaled(points: int, season: int) -> int:
     return -(-points * season // 24)
 
 
-def kind_of(y: NDArray[np.float64], season: int, phase: int, told: NDArray[np.bool_]) -> str:
-    """The type of a series whose masked bins are NaN; where its state is ``told``, a zero is no outage."""
+def kind_of(y: NDArray[np.float64], season: int, phase: int, *, told: bool) -> str:
+    """The type of a series whose masked bins are NaN; ``told``: its states are known, so zeros are no outages."""
     observed = y[np.isfinite(y)]
     if not observed.size:
         return EMPTY
@@ -50,20 +50,21 @@ def kind_of(y: NDArray[np.float64], season: int, phase: int, told: NDArray[np.bo
     longest = int(pauses[:-1].max()) if pauses.size > 1 else 0
     if silent == observed.size or silent >= max(DEAD_SEASONS * season, DEAD_RUNS * longest):
         return DEAD
-    return _pattern(y, season, phase, told)
+    return _pattern(y, season, phase, told=told)
 
 
-def _pattern(y: NDArray[np.float64], season: int, phase: int, told: NDArray[np.bool_]) -> str:
+def _pattern(y: NDArray[np.float64], season: int, phase: int, *, told: bool) -> str:
     """The type of a series that is long enough and not dead."""
     observed = y[np.isfinite(y)]
     if payout_bin(y, season, phase) is not None:
         return SCHEDULED
     if np.count_nonzero(observed) > REGULAR_SHARE * observed.size:
         return REGULAR
-    masked = outages(y, season) & ~told
-    rest = observed.size - int(masked.sum())
-    if masked.any() and np.count_nonzero(observed) > REGULAR_SHARE * rest:
-        return OUTAGES
+    if not told:
+        masked = outages(y, season)
+        rest = observed.size - int(masked.sum())
+        if masked.any() and np.count_nonzero(observed) > REGULAR_SHARE * rest:
+            return OUTAGES
     return INTERMITTENT
 
 

@@ -41,7 +41,7 @@ class Series:
 
     ``y`` is what was earned in each bin, NaN where nothing was observed; ``price`` the last known price of one token
     in that bin, NaN before the first one, None for a series without prices; ``down`` marks bins in which the node
-    was not running, and ``told`` those in which its state is known; ``end_s`` is the end of the last bin in epoch
+    was not running, and ``told`` whether its states are known at all; ``end_s`` is the end of the last bin in epoch
     seconds; series of the same ``protocol`` (empty: unknown) are siblings.
     """
 
@@ -51,7 +51,7 @@ class Series:
     y: NDArray[np.float64]
     price: NDArray[np.float64] | None
     down: NDArray[np.bool_]
-    told: NDArray[np.bool_]
+    told: bool = False
     protocol: str = ""
 
     @property
@@ -64,7 +64,7 @@ class Series:
         end = max(0, len(self.y) - (self.end_s - end_s) // self.freq_s)
         cut = slice(max(0, end - bins), end)
         price = None if self.price is None else self.price[cut]
-        return replace(self, end_s=end_s, y=self.y[cut], price=price, down=self.down[cut], told=self.told[cut])
+        return replace(self, end_s=end_s, y=self.y[cut], price=price, down=self.down[cut])
 
     @classmethod
     def from_member(cls, member: Any, path: str) -> Series:
@@ -82,7 +82,8 @@ class Series:
         start_s = _aligned(entry["start"], freq_s, f"{path}.start")
         y = _numbers(entry["y"], f"{path}.y")
         price = _prices(entry.get("price"), len(y), f"{path}.price")
-        down, told = _states(entry.get("state"), len(y), f"{path}.state")
+        down = _down(entry.get("state"), len(y), f"{path}.state")
+        told = any(word is not None for word in entry.get("state") or ())
         protocol = entry.get("protocol") or ""
         if not isinstance(protocol, str):
             raise SeriesError(f"{path}.protocol: expected text, got {_shown(protocol)}")
@@ -173,10 +174,9 @@ def _prices(values: Any, length: int, path: str) -> NDArray[np.float64] | None:
     return np.where(latest >= 0, price[latest], np.nan) if length and latest[-1] >= 0 else None
 
 
-def _states(states: Any, length: int, path: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where the node was down, and where its state is known."""
+def _down(states: Any, length: int, path: str) -> NDArray[np.bool_]:
     if states is None:
-        return np.zeros(length, dtype=np.bool_), np.zeros(length, dtype=np.bool_)
+        return np.zeros(length, dtype=np.bool_)
     if not isinstance(states, list | tuple):
         raise SeriesError(f"{path}: expected a list of states, got {_shown(states)}")
     words = cast("Sequence[Any]", states)
@@ -184,8 +184,7 @@ def _states(states: Any, length: int, path: str) -> tuple[NDArray[np.bool_], NDA
     for index, word in enumerate(words):
         if word is not None and word not in STATES:
             raise SeriesError(f"{path}[{index}]: expected {', '.join(STATES)} or null, got {_shown(word)}")
-    down = np.array([word == "down" for word in words], dtype=np.bool_)
-    return down, np.array([word is not None for word in words], dtype=np.bool_)
+    return np.array([word == "down" for word in words], dtype=np.bool_)
 
 
 def _same_length(got: int, expected: int, path: str) -> None:

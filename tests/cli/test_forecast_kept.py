@@ -118,25 +118,6 @@ def test_what_is_learned_late_makes_a_new_forecast_at_once(place: Place) -> None
     assert usd == pytest.approx(after[0]["total"]["mean"] / 24)
 
 
-def test_hours_in_which_a_node_said_that_it_was_down_are_left_out(place: Place) -> None:
-    down = range(START_S + (HOURS - 5) * HOUR_S, START_S + HOURS * HOUR_S, 900)
-    change(place, f"UPDATE accruals SET amount = '0' WHERE node = 'n0' AND hour_s >= {down.start}")
-    change(place, "DELETE FROM forecasts")
-    untold = forecasts(place, NOW_S)[0]
-    change(place, "DELETE FROM forecasts")
-    for observed_s in down:
-        change(place, "INSERT INTO health_samples SELECT 'n0', "
-               f"{observed_s}, 'down', 'exited', NULL, '{{}}', '{{}}', {observed_s}, max(id) FROM runs")  # fmt: skip
-    told = forecasts(place, NOW_S)[0]
-    assert untold["flags"] == [], "a few hours without income may be chance"
-    assert told["flags"] == ["down"]
-    assert told["hours"][0]["median"] == 0.0, "it may well be down in the next hour too"
-    assert told["hours"][0]["hi80"] > 0.0
-    change(place, "UPDATE health_samples SET status = 'up' WHERE node = 'n0' AND observed_s % 3600 = 1800")
-    change(place, "DELETE FROM forecasts")
-    assert forecasts(place, NOW_S)[0]["hours"] == untold["hours"], "an hour in which it also ran is no outage"
-
-
 def test_another_horizon_does_not_replace_what_was_published(place: Place) -> None:
     first = forecasts(place, NOW_S)
     assert len(forecasts(place, NOW_S + 60, "--horizon", "48")[0]["hours"]) == 48

@@ -65,16 +65,6 @@ def test_idle_hours_that_are_told_are_no_outages() -> None:
     assert one(y)["type"] == "outages"
 
 
-def test_only_where_nothing_is_told_are_zeros_outages_by_rule() -> None:
-    y = simulated.bandwidth(4, 720)
-    y[300:330] = y[500:530] = 0.0
-    told = ["up" if 290 <= hour < 340 else None for hour in range(720)]
-    assert one(y, state=told)["type"] == "intermittent", "half of the zeros are no outages"
-    told = ["down" if y[hour] == 0 and hour < 400 else None for hour in range(720)]
-    assert one(y, state=told)["models"] == one(y)["models"], "told or seen, an outage is left out alike"
-    assert one(y, state=told)["mean"] == one(y)["mean"]
-
-
 def test_a_daily_payout_comes_at_its_hour_and_may_be_late() -> None:
     y, _, _ = worlds.payout(np.random.default_rng(5), 720)
     hour = int(np.argmax(np.bincount(np.arange(720) % 24, weights=y)))
