@@ -309,3 +309,18 @@ def test_one_rich_day_around_an_episode_is_not_the_level() -> None:
     assert lived is not None
     assert lived.flow is not None
     assert lived.flow.level == pytest.approx(np.mean(earned[-240:-192]), rel=0.15)
+
+
+def test_small_payouts_that_went_unseen_hide_no_other() -> None:
+    """Two small ones among fifty widen the spread of all by less than one part in four."""
+    paid = np.array(year("payouts")[:WEEKS_H])
+    at_payouts = np.flatnonzero(paid)
+    paid[at_payouts[[-20, -10]]] *= 0.4
+    end_s = END_S - SEEN_H * HOUR_S
+    clean, dirty = (learn(Past(end_s, list(one))) for one in (year("payouts")[:WEEKS_H], paid.tolist()))
+    assert clean is not None
+    assert dirty is not None
+    assert clean.payouts is not None
+    assert dirty.payouts is not None
+    assert clean.payouts.spread == pytest.approx(0.1, rel=0.3)
+    assert dirty.payouts.spread < 1.25 * clean.payouts.spread
