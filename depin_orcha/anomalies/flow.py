@@ -102,7 +102,8 @@ class Flow:
                 own = (u * w, w, back * u * w, back * w, back * back * w)
                 sums = tuple(map(add, sums, own))
                 if back in SPANS_H and known >= _KNOWN * back and self._counts(earned, expected):
-                    t = min(self._sudden(*sums[:2], u * w, w), self._slow(*sums, back, -1))
+                    a, b, c, d, f = sums
+                    t = min(self._sudden(a, b, u * w, w), self._slow(a, b, c, d, f, back, -1))
                     if t < best[0]:
                         best = (t, back, earned, expected)
         return best
@@ -167,8 +168,8 @@ class Flow:
             found = sums[:, span:] - sums[:, :-span]
             earned, due, count = found[5:]
             at = np.flatnonzero((w[: len(w) - span + 1] > 0) & (count >= _KNOWN * span) & self._counts(earned, due))
-            own = found[:5, at]
-            t = np.minimum(self._sudden(*own[:2], uw[at], w[at]), self._slow(*own, place[at], 1))
+            a, b, c, d, e = (found[row, at] for row in range(5))
+            t = np.minimum(self._sudden(a, b, uw[at], w[at]), self._slow(a, b, c, d, e, place[at], 1))
             np.minimum.at(lowest, at // _WEEK_H, t)
         return replace(self, worst=float(np.sort(lowest)[:_WORST_WEEK][-1]))
 

@@ -230,5 +230,5 @@ def _payouts(hours: Sequence[float | None]) -> Payouts | None:
     below = -np.log(paid / np.median(paid))
     middling = 1.4826 * float(np.median(np.abs(below)))
     clipped = np.clip(below, -_OUTLIER * middling, _OUTLIER * middling)
-    spread = max(float(np.sqrt(np.mean(clipped**2))), LEAST_SIGMA)
+    spread = max(float((clipped**2).mean()) ** 0.5, LEAST_SIGMA)
     return Payouts(float(np.median(paid[-_LAST_PAYOUTS:])), spread)
