@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,11 +104,10 @@ def forecast(
     report: Annotated[bool, typer.Option("--report", help="How good the forecasts are and have been.")] = False,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
-    from .render import forecasts
-
     if report and input_file is not None:
         raise UsageError("--report is about what was published and came true: it does not apply to --input")
     if input_file is not None:
+        from .render import forecasts
         from .standalone import forecast_document
 
         result = forecast_document(input_file, horizon, freq, levels)
@@ -120,7 +119,13 @@ def forecast(
         raise UsageError(f"--horizon {horizon} is too far ahead", "from the database up to 168 hours can be forecast")
     job = job_of(shared)
     result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon, with_report=report))
-    return output_of(result, forecasts.expected)
+
+    def table(console: Any, data: Any) -> None:
+        from .render import forecasts  # A run of cron that prints no table need not load it.
+
+        forecasts.expected(console, data)
+
+    return output_of(result, table)
 
 
 @verb(
