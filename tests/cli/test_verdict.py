@@ -204,3 +204,24 @@ def test_the_simulated_operator_fits_80_columns(place: Place) -> None:
         ["golem_rack"],
         ["rack"],
     )
+
+
+def test_an_income_of_two_machines_is_judged_on_neither(place: Place) -> None:
+    hosts = "[hosts.attic]\nidle_watts = 20\n[hosts.rack]\nidle_watts = 20\n"
+    nodes = "".join(
+        STORJ.replace("storj_1", f"storj_{n}") + f'account = "mine"\nhost = "{host}"\n'
+        for n, host in ((1, "attic"), (2, "rack"))
+    )
+    place.configure(TARIFF + hosts + nodes)
+    imported(place, "storj_1", wavering(0.03))
+    data = verdict(place)
+    assert [host["verdict"] for host in data["hosts"]] == ["cannot_tell"] * 2
+    assert all("shares its income with another machine" in host["why"] for host in data["hosts"])
+    assert data["reason"] == "No change worth making as far as can be told; cannot tell for attic, rack"
+
+
+def test_what_left_the_configuration_long_ago_is_nobodys_question(place: Place) -> None:
+    place.configure(TARIFF + BOX + STORJ)
+    imported(place, "storj_1", wavering(0.03))
+    change(place, ("INSERT INTO nodes VALUES ('gone', 'storj', 'local', 0, 'gone')", ()))
+    assert [one["node"] for one in verdict(place)["nodes"]] == ["storj_1"]
