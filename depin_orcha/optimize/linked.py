@@ -232,7 +232,7 @@ def _left(case: Case, row: Row, names: dict[str, str], away: Sequence[Lever], gr
     taken = case.used(replace(row, uses=theirs), grants)
     uses = {names[name]: amount for name, amount in row.uses.items() if name not in gone}
     if isinstance(row, Limit):
-        return replace(row, capacity=row.capacity - taken, uses=uses, size=max(row.size, row.capacity))
+        return replace(row, capacity=row.capacity - taken, uses=uses, elsewhere=taken)
     return replace(row, allowance=row.allowance - taken, uses=uses)
 
 
