@@ -68,6 +68,13 @@ def pause_command(terms: Any, command: Sequence[str]) -> str:
     return " && ".join(shlex.join([*command, "preset", "deactivate", runtime]) for runtime, *_ in terms)
 
 
+def _offers_nothing(details: Details) -> str | None:
+    """A provider without an offer has no cap that could be moved, only to be resumed by its owner."""
+    if details.get("offers") != []:
+        return None
+    return "it offers nothing: it is paused (resume it with: ya-provider preset activate NAME), or ya-provider is down"
+
+
 def _services_offered(details: Details) -> Any:
     """The services that run, and whether consumers cannot reach them at all."""
     services: dict[str, str] = details.get("services") or {}
@@ -90,7 +97,14 @@ def _per_connection(details: Details) -> str | None:
 
 
 _RULES = {
-    "golem": Rules(movable=True, restart_loss_hours=0.1, terms=_prices_offered, pausable=True, told=_prices_told),
+    "golem": Rules(
+        movable=True,
+        restart_loss_hours=0.1,
+        terms=_prices_offered,
+        fixed=_offers_nothing,
+        pausable=True,
+        told=_prices_told,
+    ),
     "mysterium": Rules(movable=True, terms=_services_offered, unlimited=_unshaped, fixed=_per_connection),
     "storj": Rules(restart_loss_hours=0.5, fills=True),
 }

@@ -120,8 +120,8 @@ def headline(machines: Sequence[Judged], nodes: Iterable[Judged], money: Money) 
     if todo:
         return f"Worth doing: {', '.join(todo)}" + (f"; cannot tell for {', '.join(unsure)}" if unsure else "")
     if unsure:
-        return f"No change worth making as far as can be told; cannot tell for {', '.join(unsure)}"
-    return "No change worth making: every machine brings more than its power costs"
+        return f"Nothing to stop or pause as far as can be told; cannot tell for {', '.join(unsure)}"
+    return "Keep everything: every machine brings more than its power costs"
 
 
 def _stops(one: Judged, money: Money) -> str:

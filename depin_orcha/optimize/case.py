@@ -26,8 +26,7 @@ NOISE = 1e-9
 class Limit:
     """Something that nodes share: ``capacity`` of ``resource``, and what one unit of each takes of it.
 
-    ``size`` is the capacity that tolerances refer to, where ``capacity`` is what others leave of it. ``host`` None:
-    hosts share it.
+    ``elsewhere`` is what others take of it, beside ``capacity``. ``host`` None: hosts share it.
     """
 
     name: str
@@ -35,12 +34,12 @@ class Limit:
     capacity: float
     uses: dict[str, float]
     host: str | None = None
-    size: float = 0.0
+    elsewhere: float = 0.0
 
     @property
     def hair(self) -> float:
         """By how much the capacity may be exceeded in arithmetic."""
-        return HAIR * max(self.capacity, self.size)
+        return HAIR * (self.capacity + self.elsewhere)
 
 
 @dataclass(frozen=True, slots=True)

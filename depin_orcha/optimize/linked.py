@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean
 from typing import TypeVar
 
 from .case import Case, Grants, Limit, Overage, Share, Weighing
@@ -165,6 +164,7 @@ def _cautious(lever: Lever, node: Node, problem: Problem) -> Lever:
 
 def _textbook(lever: Lever, node: Node) -> Lever:
     """Return a lever as the textbook knows it: a part of its maximum earns that part of its full income."""
+    price = mean(node.usd_per_unit_hour)
     return replace(
         lever,
         previous=node.current_units,
@@ -176,9 +176,9 @@ def _textbook(lever: Lever, node: Node) -> Lever:
         dead_band=0.0,
         on_off=False,
         segments=(Segment(lever.top, 1.0),),
-        price=mean(node.usd_per_unit_hour),
-        weighed_price=mean(node.usd_per_unit_hour),
-        scenarios=tuple(fmean(path) for path in node.scenarios or ()),
+        price=price,
+        weighed_price=price,
+        scenarios=tuple(each * price if node.choices else each for each in lever.scenarios),
         running=0.0,
         loss_hours=0.0,
         fee_usd=0.0,
@@ -229,7 +229,7 @@ def _left(case: Case, row: Row, names: dict[str, str], away: Sequence[Lever], gr
     taken = case.used(replace(row, uses=theirs), grants)
     uses = {names[name]: amount for name, amount in row.uses.items() if name not in gone}
     if isinstance(row, Limit):
-        return replace(row, capacity=row.capacity - taken, uses=uses, size=max(row.size, row.capacity))
+        return replace(row, capacity=row.capacity - taken, uses=uses, elsewhere=taken)
     return replace(row, allowance=row.allowance - taken, uses=uses)
 
 

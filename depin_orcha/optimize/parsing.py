@@ -45,6 +45,7 @@ def read_members(document: Any, known: tuple[str, ...]) -> dict[str, Any]:
         members["thresholds"] = _thresholds(root.at("thresholds"))
     hosts = tuple(_host(item, members["horizon_h"]) for item in root.at("hosts").items())
     _refuse_twins(root.at("hosts"), "host", [host.host for host in hosts])
+    _check_names(root, hosts)
     _check_scenarios(root, hosts)
     _check_groups(root, hosts)
     return members | {"hosts": hosts} | _shared(root, tuple(host.host for host in hosts))
@@ -71,6 +72,14 @@ def _refuse_twins(array: Field, key: str, names: list[str]) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise array.items()[index].at(key).fault(f"{name} stands twice")
+
+
+def _check_names(root: Field, hosts: tuple[Host, ...]) -> None:
+    """``host/node`` means one node of all hosts."""
+    names = [f"{host.host}/{node.node}" for host in hosts for node in host.nodes]
+    if len(set(names)) < len(names):
+        twice = next(index for index, name in enumerate(names) if name in names[:index])
+        raise _nodes(root, hosts)[twice][0].at("node").fault(f"{names[twice]} means two nodes")
 
 
 def _check_scenarios(root: Field, hosts: tuple[Host, ...]) -> None:

@@ -180,7 +180,8 @@ def smallest_repair(case: Case, solver: Solver) -> str:
 def _change(case: Case, short: Short) -> str:
     family, subject = short.row.split(":", 1)
     if family in SHARED:
-        return f"raise {subject} by {short.possible - short.asked:.6g} to {short.possible:.6g}"
+        elsewhere = next(limit.elsewhere for limit in case.limits if limit.name == short.row)
+        return f"raise {subject} by {short.possible - short.asked:.6g} to {short.possible + elsewhere:.6g}"
     if family == "choice":
         return f"give {subject} a choice that fits"
     if family == "income_share":

@@ -112,7 +112,9 @@ def _all_at_once(
         mine = _mine(case, host.host)
         own = view.hold | {lever.node: grants[lever.name] for lever in mine}
         if found and own != view.hold:
-            decision = Decision(found.status, applies=True, units=own, found=_found_of(found, host, own))
+            alone, unbound = _found_of(found, host, own), view.unbound()
+            trusted = best_grants(unbound, solver).units if unbound != view else None
+            decision = Decision(alone.status, applies=True, units=own, found=alone, trusted=trusted)
         else:
             decision = decide(view, thresholds, solver)
         decisions[host.host] = decision

@@ -68,6 +68,7 @@ def test_disks_fill_from_one_stream_and_are_never_moved(place: Place) -> None:
     assert "fill" not in full
     assert {node["evidence"] for node in (one, two)} == {"none"}
     assert all(node["frozen"] for node in (one, two, full))
+    assert data["reason"].startswith("no change worth making: local: storj_1")
     assert (data["decision"], [node["changed"] for node in data["hosts"][0]["nodes"]]) == ("hold", [False] * 3)
 
 

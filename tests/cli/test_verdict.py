@@ -68,11 +68,11 @@ def test_stop_everything_you_lose_3_10_a_month(place: Place) -> None:
     assert "Stop everything: you lose 3.10 USD a month" in place("verdict", now=NOW_S).out
 
 
-def test_no_change_worth_making(place: Place) -> None:
+def test_what_brings_more_than_its_power_costs_is_kept(place: Place) -> None:
     place.configure(TARIFF + BOX + STORJ)
     imported(place, "storj_1", wavering(0.03))
     data = verdict(place)
-    assert data["reason"].startswith("No change worth making")
+    assert data["reason"] == "Keep everything: every machine brings more than its power costs"
     (host,), (node,) = data["hosts"], data["nodes"]
     assert (host["verdict"], node["verdict"]) == ("keep", "keep")
     income = host["income_usd_month"]
@@ -204,3 +204,24 @@ def test_the_simulated_operator_fits_80_columns(place: Place) -> None:
         ["golem_rack"],
         ["rack"],
     )
+
+
+def test_an_income_of_two_machines_is_judged_on_neither(place: Place) -> None:
+    hosts = "[hosts.attic]\nidle_watts = 20\n[hosts.rack]\nidle_watts = 20\n"
+    nodes = "".join(
+        STORJ.replace("storj_1", f"storj_{n}") + f'account = "mine"\nhost = "{host}"\n'
+        for n, host in ((1, "attic"), (2, "rack"))
+    )
+    place.configure(TARIFF + hosts + nodes)
+    imported(place, "storj_1", wavering(0.03))
+    data = verdict(place)
+    assert [host["verdict"] for host in data["hosts"]] == ["cannot_tell"] * 2
+    assert all("shares its income with another machine" in host["why"] for host in data["hosts"])
+    assert data["reason"] == "Nothing to stop or pause as far as can be told; cannot tell for attic, rack"
+
+
+def test_what_left_the_configuration_long_ago_is_nobodys_question(place: Place) -> None:
+    place.configure(TARIFF + BOX + STORJ)
+    imported(place, "storj_1", wavering(0.03))
+    change(place, ("INSERT INTO nodes VALUES ('gone', 'storj', 'local', 0, 'gone')", ()))
+    assert [one["node"] for one in verdict(place)["nodes"]] == ["storj_1"]

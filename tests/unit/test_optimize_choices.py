@@ -95,6 +95,13 @@ def test_spec_spreads_the_best_income_over_the_largest_choice() -> None:
     assert host.value.new_usd_per_hour == pytest.approx(0.05 * 3 / 6)
 
 
+def test_spec_weighs_scenarios_of_choices_by_the_price_it_uses() -> None:
+    golem = offer("golem", "paused", PAUSED, LARGE, scenarios=[[0.0] * 12, [7.0] * 12])
+    host = decided(golem, model="spec", risk={"lambda": 0.5, "alpha": 0.5})
+    assert host.risk is not None
+    assert (host.risk.new_cvar_usd_per_hour, host.risk.net_benefit_usd_per_hour) == (0.0, pytest.approx(0.025))
+
+
 def disk_node(name: str, stored: float, current: float, **changes: Any) -> dict[str, Any]:
     fill = {"stored_units": stored, "per_hour": 0.5, "life_h": 0} | changes.pop("fill", {})
     return node(name, current_units=current, usd_per_unit_hour=0.01, fill=fill) | {"integer": True} | changes

@@ -309,6 +309,16 @@ def test_choices_need_to_say_which_of_them_is_in_force() -> None:
         Problem.from_dict(document)
 
 
+def test_a_host_and_a_node_together_name_one_node() -> None:
+    document = deepcopy(RICH)
+    document["hosts"][0]["nodes"][1]["node"] = "b/c"
+    one = document["hosts"][0]["nodes"][1]
+    document["hosts"][1] = {"host": "box/b", "capacity": {"uplink_bps": 1}, "nodes": [one | {"node": "c"}]}
+    document["coupling"], document["data_caps"] = [], []
+    with pytest.raises(ValueError, match=r"^\$\.hosts\[1\]\.nodes\[0\]\.node: box/b/c means two nodes"):
+        Problem.from_dict(document)
+
+
 def test_nodes_of_one_group_share_one_intake() -> None:
     document = deepcopy(RICH)
     document["hosts"][0]["nodes"].append(document["hosts"][0]["nodes"][1] | {"node": "storj_2"})

@@ -61,6 +61,32 @@ def test_each_host_passes_the_thresholds_by_itself() -> None:
     assert "short of min_net_benefit" in plan.hosts[0].reason
 
 
+def test_minimums_that_do_not_fit_on_the_line_are_lowered_where_that_costs_least() -> None:
+    x, y = sender("a", min_units=6, current_units=None), sender("a", min_units=6, usd_per_unit_hour=0.02)
+    plan = two(x, y | {"current_units": None}, coupling=[LINE])
+    assert (plan.status, units(plan)) == ("relaxed", [4.0, 6.0])
+    assert [host.status for host in plan.hosts] == ["relaxed", "optimal"]
+    [short] = plan.hosts[0].relaxed
+    assert (short.row, short.host, short.node, short.asked, short.possible) == ("min_units:a", "x", "a", 6.0, 4.0)
+    assert short.repair == "lower min_units of a by 2 to 4"
+
+
+def test_a_line_that_is_too_small_for_what_may_not_move_is_named_with_all_it_should_be() -> None:
+    plan = two(*(sender("a", current_units=6, frozen=True) for _ in "xy"), coupling=[LINE])
+    assert (plan.status, plan.decision) == ("relaxed", "hold")
+    for host in plan.hosts:
+        [short] = host.relaxed
+        assert (short.row, short.shortfall, short.repair) == ("coupling:isp", 2.0, "raise isp by 2 to 12")
+
+
+def test_what_would_be_best_if_it_were_measured_is_told_of_linked_hosts_too() -> None:
+    guess = sender("b", evidence="prior", usd_per_unit_hour=0.03)
+    plan = planned(box("x", sender("a"), guess, **ROOM), box("y", sender("a"), **ROOM), coupling=[LINE])
+    assert plan.hosts[0].decision == "apply"
+    [advice] = plan.hosts[0].advice
+    assert (advice.kind, advice.node) == ("evidence", "b")
+
+
 def test_a_hard_data_cap_is_kept_over_the_horizon() -> None:
     cap = {"name": "lte", "hosts": ["x", "y"], "allowance_bytes": 120.0, "overage_usd_per_gb": None}
     plan = two(sender("a", traffic_bytes_per_unit_hour=2), sender("a"), data_caps=[cap])
