@@ -27,6 +27,7 @@ from .learned import keep
 from .metering import usd_per_kwh_by_hour
 from .planning import gate_of
 from .store import Store
+from .timefmt import rfc3339
 from .types import DAY_S, HOUR_S, Quality
 from .values import NO_MONEY
 from .ways import Moment, Units, equal_split, greedy, ours, spec
@@ -38,6 +39,8 @@ MOST_GRANTS = 400
 _LOSS_SHARE = 0.35
 _HAIR = 1e-9
 
+NOTHING: dict[str, Any] = {"policies": [], "from": None, "until": None, "step_h": STEP_H, "assumed": []}
+"""What there is to say without a history."""
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
 
@@ -99,7 +102,7 @@ class _Way:
 
 
 def policies(job: Job, known: AsOf, days: int, progress: Progress) -> dict[str, Any]:
-    """``policies[]`` of ``data``, from when to when, and what was assumed of each node.
+    """``policies[]`` of ``data``, from when to when, and what was assumed of each node: ``NOTHING`` filled in.
 
     Raises ``DataError`` (exit 65) where the configuration does not say what history alone cannot.
     """
@@ -130,9 +133,8 @@ def _replayed(job: Job, known: AsOf, days: int, progress: Progress) -> dict[str,
     end_s = job.now_s // HOUR_S * HOUR_S
     usd = _usd_by_hour(job, known, end_s - days * DAY_S, end_s)
     hours = sorted({hour_s for found in usd.values() for hour_s in found})
-    told: dict[str, Any] = {"policies": [], "from": None, "until": None, "step_h": STEP_H, "assumed": []}
     if not hours:
-        return told
+        return dict(NOTHING)
     _require_configured(job, known, usd)
     nodes, assumed = _nodes(job, known, usd, hours)
     span = range(hours[0], end_s, HOUR_S)
@@ -157,7 +159,8 @@ def _replayed(job: Job, known: AsOf, days: int, progress: Progress) -> dict[str,
     best, restarts = _hindsight(nodes, ways, start, span)
     rows = [_row(name, rest + way.net_usd, way, rest + best) for name, way in ways.items()]
     rows.append(_row("hindsight", rest + best, None, rest + best) | {"restarts": restarts})
-    return told | {"policies": rows, "from": span[0], "until": end_s, "assumed": assumed}
+    span_told = {"from": rfc3339(span[0]), "until": rfc3339(end_s)}
+    return NOTHING | span_told | {"policies": rows, "assumed": assumed}
 
 
 def _row(name: str, net_usd: float, way: _Way | None, best_usd: float) -> dict[str, Any]:

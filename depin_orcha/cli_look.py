@@ -152,26 +152,35 @@ def export(
     return Output(data, show=lambda console: money.exported(console, data))
 
 
-@verb(look_verbs, "backtest", at=True, codes=LOOK_CODES, example="depin-orcha backtest --forecasts --days 28")
+@verb(look_verbs, "backtest", at=True, codes=LOOK_CODES, example="depin-orcha backtest --days 28")
 def backtest(
     shared: Shared,
-    forecasts: Annotated[bool, typer.Option("--forecasts", help="Forecast past days again and score it.")] = False,
+    forecasts: Annotated[bool, typer.Option("--forecasts", help="Only forecast past days again and score it.")] = False,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days to look back.")] = 14,
 ) -> Output:
-    """Replay what is stored, with what was known then, and say how good it was."""
+    """Replay what is stored, with what was known then: what other ways of deciding would have earned, and forecasts."""
     from .look import look
     from .plan_value import forecast_value
+    from .render import decisions, progress
     from .render import forecasts as tables
-    from .render import progress
     from .replay import forecast_accuracy
 
-    if not forecasts:
-        raise UsageError("say what to replay", "depin-orcha backtest --forecasts")
     only = frozenset(shared.node)
     shown = progress(hidden=shared.quiet)
-    data: dict[str, Any] = {
-        "policies": [],
+    data: dict[str, Any] = {"policies": []}
+    if not forecasts:
+        from .backtest import NOTHING, policies
+
+        job = job_of(shared)
+        data = look(shared, lambda known: policies(job, known, days, shown), NOTHING)
+    data |= {
         "forecast_accuracy": look(shared, lambda known: forecast_accuracy(known, only, days, shown), []),
         "forecast_value": look(shared, lambda known: forecast_value(known, days), None),
     }
-    return Output(data, show=lambda console: tables.accuracy(console, data))
+
+    def show(console: Any) -> None:
+        if not forecasts:
+            decisions.policies(console, data)
+        tables.accuracy(console, data)
+
+    return Output(data, show=show)

@@ -180,3 +180,39 @@ def front(console: Console, data: Row) -> None:
         units_of = [f"{node} {one:.4g}" for host in point["units"].values() for node, one in host.items()]
         table.add_row(*shown, f"{point['value_usd_per_hour'] * 24:.2f}", now, str(point["moves"]), ", ".join(units_of))
     print_table(console, table)
+
+
+_WAYS = {
+    "done": "what was done",
+    "equal_split": "an equal split",
+    "spec": "the 10 % rule",
+    "greedy": "greedy",
+    "ours": "depin-orcha",
+    "hindsight": "hindsight",
+}
+
+
+def policies(console: Console, data: Row) -> None:
+    """What every way of deciding would have earned."""
+    if not data["policies"]:
+        print_line(console, "No way of deciding can be replayed yet: that takes hours whose worth in USD is known.")
+        return
+    table = new_table(f"Decided again, from {data['from'][:16]} to {data['until'][:16]}, every {data['step_h']} h")
+    table.add_column("way", overflow="fold")
+    for name in ("net $", "of hindsight", "restarts", "lost by them $", "power $"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in data["policies"]:
+        share = one["share_of_hindsight"]
+        table.add_row(
+            _WAYS[one["name"]],
+            f"{one['net_usd']:.2f}",
+            "-" if share is None else f"{100 * share:.1f}%",
+            str(one["restarts"]),
+            *("-" if one[key] is None else f"{one[key]:.2f}" for key in ("restart_loss_usd", "energy_usd")),
+        )
+    print_table(console, table)
+    for one in data["assumed"]:
+        print_hanging(console, f"{one['node']}: {one['why']}.", 2)
+    print_line(
+        console, "Net of restarts and of the power of what plans can move. Hindsight knew every hour beforehand."
+    )
