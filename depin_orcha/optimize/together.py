@@ -197,9 +197,14 @@ def _best_for_all(case: Case, thresholds: Thresholds, waiting: Collection[str], 
             for host, gain in failing.items()
             if gain.judged_net_usd_per_hour <= gain.noise_usd_per_hour and _is_needed(case, found, stays, host, solver)
         }
-        if giving == failing.keys() and (not giving or not any(shortfalls(case.gain(found.units), thresholds))):
+        whole = case.gain(found.units)
+        if giving == failing.keys() and not any(shortfalls(whole, thresholds if giving else Thresholds())):
             return found
-        stays |= failing.keys() - giving or giving
+        if not whole.moved:
+            return found
+        # of hosts with one intake each may gain by a move while all of them lose by the moves together
+        least = min((host for host in gains if gains[host].moved), key=lambda host: gains[host].judged_net_usd_per_hour)
+        stays |= failing.keys() - giving or giving or {least}
 
 
 def _resting(case: Case, hosts: Collection[str]) -> Case:

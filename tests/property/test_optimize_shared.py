@@ -347,7 +347,7 @@ def check(document: Document) -> None:
     assert abs(benefit - max(best, 0.0)) <= 1e-8, (best, benefit)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(documents())
 def test_on_one_host_the_plan_is_the_best_of_all(document: Document) -> None:
     check(document)
@@ -365,7 +365,7 @@ def test_with_scenarios_the_plan_is_the_best_of_all_by_its_weight(document: Docu
     check(document)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(documents(hosts=2), st.sampled_from([1e-6, 1e3]))
 def test_scaling_all_money_scales_the_value_and_changes_no_grant(document: Document, factor: float) -> None:
     scaled = deepcopy(document)
@@ -385,7 +385,7 @@ def test_scaling_all_money_scales_the_value_and_changes_no_grant(document: Docum
     assert after.decision == before.decision
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(documents(hosts=2), st.randoms())
 def test_order_and_names_change_nothing(document: Document, random: Any) -> None:
     other = deepcopy(document)
@@ -403,7 +403,7 @@ def test_order_and_names_change_nothing(document: Document, random: Any) -> None
     assert before.decision == after.decision
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(documents(hosts=2), st.sampled_from(["cores", "uplink", "allowance", "watts"]))
 def test_more_of_a_limit_never_lowers_what_is_gained(document: Document, what: str) -> None:
     roomy = deepcopy(document)
@@ -425,7 +425,7 @@ def test_more_of_a_limit_never_lowers_what_is_gained(document: Document, what: s
     assert values[0] >= worth(roomy, hold) - 1e-8
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(documents(hosts=2) | documents(scenarios=True))
 def test_explaining_changes_no_decision_and_gives_plain_json(document: Document) -> None:
     problem = Problem.from_dict(document)
@@ -438,7 +438,7 @@ def test_explaining_changes_no_decision_and_gives_plain_json(document: Document)
         assert all(cost.usd_per_unit_hour > 0 for cost in host.reduced_costs)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(documents(), st.integers(0, 2))
 def test_beyond_the_flip_price_a_node_is_decided_otherwise(document: Document, index: int) -> None:
     nodes = document["hosts"][0]["nodes"]
