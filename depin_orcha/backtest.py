@@ -143,6 +143,8 @@ def _replayed(job: Job, known: AsOf, days: int, progress: Progress) -> dict[str,
     decide: dict[str, Callable[[Moment], Units]] = {"spec": spec, "greedy": greedy, "ours": ours}
     store = Store(known.connection)
     store.start_run("backtest", span[0], None)
+    for host, capacity in _capacities(job, known).items():
+        store.add_host(host, span[0] - 1, capacity, {})
     for hour_s in progress(span):
         if nodes and (hour_s - span[0]) % (STEP_H * HOUR_S) == 0:
             then = replace(job, now_s=hour_s, fixed_now=True)
@@ -197,15 +199,22 @@ def _require_configured(job: Job, known: AsOf, usd: Iterable[str]) -> None:
     if not here:
         message = f"no node with history is in the configuration ({', '.join(sorted(usd))})"
         raise DataError(message, "describe them: [nodes.<name>] with protocol, host and max_units, [hosts.<name>]")
-    measured = known.hosts()
+    capacities = _capacities(job, known)
     for name in here:
         options = job.config.nodes[name]
         if not grant_history(known, options, name) and options.max_units is None:
             message = f"{name} was never read, and nothing says what it was granted"
             raise DataError(message, f"give max_units in [nodes.{name}]: the units that it had")
-        if not measured.get(options.host, ({}, {}))[0] and not job.config.host(options.host).capacity:
+        if not capacities.get(options.host):
             message = f"what host {options.host} of {name} has is neither measured nor stated"
             raise DataError(message, f"give capacity in [hosts.{options.host}]")
+
+
+def _capacities(job: Job, known: AsOf) -> dict[str, dict[str, float]]:
+    """Host -> what it has, as stated, else as last measured."""
+    measured = {host: capacity for host, (capacity, _) in known.hosts().items()}
+    stated = {one.host: job.config.host(one.host).capacity for one in job.config.nodes.values()}
+    return measured | {host: {str(key): one for key, one in given.items()} for host, given in stated.items() if given}
 
 
 def _nodes(
@@ -273,7 +282,8 @@ def _facts_then(then: Job, store: Store) -> list[NodeFacts]:
     for one in made.fresh:
         store.add_forecast(one["node"], one["currency"], then.now_s, one, then.now_s)
     keep(store.connection, made.learned, then.now_s)
-    return gather(then, known)
+    # What nobody ever read may be moved too: its history was brought, and its grant stated.
+    return [replace(one, keep_reason=None) if known.health(one.name) is None else one for one in gather(then, known)]
 
 
 def _as_if(facts: NodeFacts, way: _Way, now_s: int) -> NodeFacts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import floor
 from typing import Any
@@ -63,7 +63,7 @@ def greedy(moment: Moment) -> Units:
     """Everything to whoever earns most for what is scarcest, whatever a restart costs."""
     wanted: Units = {}
     steps = {one.name: one.step_units for one in moment.facts}
-    for host, movable, left in _hosts(moment):
+    for host, movable, left in _hosts(moment, lambda node: not node["frozen"]):
         for node in sorted(movable, key=lambda node: (-_usd_per_share(node, host["capacity"]), node["node"])):
             fits = [left[key] / per for key, per in node["uses_per_unit"].items() if per > 0]
             units = _whole(max(min([node["max_units"], *fits]), 0.0), steps[node["node"]])
@@ -76,7 +76,8 @@ def equal_split(moment: Moment) -> Units:
     """The same part of the machine for each of its nodes that can be moved."""
     wanted: Units = {}
     steps = {one.name: one.step_units for one in moment.facts}
-    for _, movable, left in _hosts(moment):
+    shared = {one.name for one in moment.facts if one.lever and one.keep_reason is None}
+    for _, movable, left in _hosts(moment, lambda node: node["node"] in shared):
         for node in movable:
             fits = [left[key] / len(movable) / per for key, per in node["uses_per_unit"].items() if per > 0]
             units = _whole(max(min([node["max_units"], *fits]), 0.0), steps[node["node"]])
@@ -84,11 +85,13 @@ def equal_split(moment: Moment) -> Units:
     return wanted
 
 
-def _hosts(moment: Moment) -> Iterator[tuple[Document, list[Document], dict[str, float]]]:
+def _hosts(
+    moment: Moment, moves: Callable[[Document], bool]
+) -> Iterator[tuple[Document, list[Document], dict[str, float]]]:
     """Each host, its nodes that can be moved, and what the others leave them."""
     for host in _plain(moment, "default")["hosts"]:
         left = dict(host["capacity"])
-        movable = [node for node in host["nodes"] if not node["frozen"] and "usd_per_unit_hour" in node]
+        movable = [node for node in host["nodes"] if moves(node) and "usd_per_unit_hour" in node]
         for node in host["nodes"]:
             if node not in movable:
                 _take(left, node["uses_per_unit"], node.get("current_units") or 0.0)
