@@ -18,7 +18,6 @@ from .costs import BY_HAND
 from .cycle import Job
 from .economics.estimate import Estimate, by_day, total
 from .economics.verdicts import (
-    ahead,
     by_local_hour,
     dear_hours,
     first_hours,
@@ -163,9 +162,9 @@ def _dear(
         return
     length_h = usual_agreement_h(month.known, one.name, month.since_s)
     known_shares = [0.0 if share is None else share for share in shares]
-    if ahead(month.day_ahead, 0, 24.0) * busy_watts / 1000 > brings.hi80:
-        return
-    one.dear = dear_hours(brings, busy_watts, month.day_ahead, length_h, known_shares)
+    dear = dear_hours(brings, busy_watts, month.day_ahead, length_h, known_shares)
+    if dear is not None and not (one.word == "stop" and one.still_loses(dear.saved_usd_month)):
+        one.dear = dear
 
 
 def host_month(month: Month, name: str, members: list[Judged], torn: list[str]) -> Judged:
@@ -202,6 +201,8 @@ def host_month(month: Month, name: str, members: list[Judged], torn: list[str]) 
         one.lacks.append("no watts are known (watts_url, rapl or idle_watts)")
     elif one.cost is None:
         one.lacks.append("no tariff is known (electricity_per_kwh of costs)")
+    saved = [node.dear.saved_usd_month for node in members if node.dear is not None]
+    one.pauses_save = bool(saved) and one.word == "stop" and not one.still_loses(total(saved))
     return one
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from .economics.estimate import Estimate
+from .economics.estimate import Estimate, total
 from .economics.verdicts import LEAST_DAYS, MONTH_H, DearHours, judged, spans
 
 
@@ -53,6 +53,8 @@ class Judged:
     at_risk_usd: float | None = None
     part_of_idle: bool = False
     """Is its power part of what the machine draws anyway?"""
+    pauses_save: bool = False
+    """Of a machine that loses: does it no longer once its nodes rest at their dear hours?"""
     booked_on: str | None = None
     """The node that shows its income."""
 
@@ -64,7 +66,12 @@ class Judged:
     @property
     def word(self) -> str:
         """The verdict in one word."""
-        return "pause" if self.dear is not None else judged(self.net, self.days)
+        return "pause" if self.dear is not None or self.pauses_save else judged(self.net, self.days)
+
+    def still_loses(self, saved_usd_month: Estimate) -> bool:
+        """Would it surely lose even if so much were saved?"""
+        saved = saved_usd_month.times(1 / MONTH_H)
+        return judged(None if self.net is None else total([self.net, saved]), self.days) == "stop"
 
 
 def node_why(one: Judged, money: Money) -> str:
@@ -95,6 +102,11 @@ def host_why(one: Judged, members: Sequence[Judged], money: Money, *, always_on:
         return f"net unknown: {'; '.join(one.lacks)}"
     what = "what its nodes draw" if always_on else "the power it would no longer draw"
     told = f"its nodes bring {money.month(one.income)} a month, {what} costs {money.month(one.cost)}"
+    if one.word == "pause":
+        names = ", ".join(node.name for node in members if node.dear is not None)
+        return (
+            f"{told}: you lose {money.month(one.net.times(-1.0))} a month, and no more once {names} rests at dear hours"
+        )
     if one.word != "stop":
         left = f"{told}: {money.month(one.net)} is left"
         return left if one.word == "keep" else f"{told}; {_doubt(one, money)}"

@@ -1,6 +1,7 @@
 """What decisions earn in made-up worlds whose law is known, as tables in Markdown.
 
-Responsive (tests/responsive.py): incomes follow the grants. Seeds 1 to N, a process each.
+Placebo, and with or without a lever (tests/honest.py): the whole product decides, as it is shipped, on histories in a
+real database. Responsive (tests/responsive.py): incomes follow the grants, the optimiser alone. Seeds 1 to N.
 """
 
 from __future__ import annotations
@@ -9,36 +10,67 @@ import argparse
 import os
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
+import honest
 import responsive
+
+Row = Mapping[str, float]
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="of responsive worlds; four times as many of the others")
     parser.add_argument("--days", type=int, default=60)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
+    seeds, many = range(1, options.seeds + 1), range(1, 4 * options.seeds + 1)
     with ProcessPoolExecutor(options.processes) as pool:
-        rows = list(pool.map(partial(_responsive, options.days), range(1, options.seeds + 1)))
+        for name in ("placebo", "without_lever"):
+            rows = list(pool.map(partial(_decided, name, options.days), many))
+            _table(f"{name.replace('_', ' ').capitalize()}: {options.days} days, a decision every 6 h", rows)
+        found = {lever: statistics.fmean(pool.map(partial(_found, lever), many)) for lever in honest.LEVERS}
+        _table(f"With a lever: share found in {len(many)} seeds", [found])
+        rows = list(pool.map(partial(_responsive, options.days), seeds))
+        _table(f"Responsive: {options.days} days, a decision an hour, 8 protocols", rows)
+
+
+def _table(title: str, rows: Sequence[Row]) -> None:
     header = ("seed", *rows[0])
-    lines = [f"### Responsive worlds: {options.days} days, a decision an hour, 8 protocols", ""]
-    lines += ["| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
-    lines += [_line(str(seed), row) for seed, row in enumerate(rows, start=1)]
+    lines = [f"### {title}", "", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    lines += [_line(str(seed), row) for seed, row in enumerate(rows, start=1)] if len(rows) > 1 else []
     lines.append(_line("mean", {key: statistics.fmean(row[key] for row in rows) for key in rows[0]}))
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(lines) + "\n\n")
+    sys.stdout.flush()
 
 
-def _line(name: str, row: Mapping[str, float]) -> str:
+def _line(name: str, row: Row) -> str:
     return f"| {name} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |"
+
+
+def _decided(world: str, days: int, seed: int) -> dict[str, float]:
+    with TemporaryDirectory() as folder:
+        found: honest.Decided = getattr(honest, world)(Path(folder), seed, days)
+    return {
+        "looks": found.looks,
+        "proposals a month": len(found.proposals) / days * 30.4,
+        "looks at which a node was measured": found.measured,
+        "gains that exclude 0": found.sure_gains,
+        "lost by moves / income": found.lost_usd / found.income_usd,
+    }
+
+
+def _found(lever: str, seed: int) -> float:
+    with TemporaryDirectory() as folder:
+        return float(all(honest.found(lever, Path(folder), [seed])))
 
 
 def _responsive(days: int, seed: int) -> dict[str, float]:

@@ -23,7 +23,7 @@ def verdict(console: Console, data: Row) -> None:
         _verdicts(console, f"{title}: {currency} a month", key, rows, unit)
     for key in ("hosts", "nodes"):
         for row in data[key]:
-            print_hanging(console, f"{row['host' if key == 'hosts' else 'node']}: {row['why']}.", 2)
+            print_hanging(console, f"{row['host' if key == 'hosts' else 'node']}: {row['why'].removesuffix('.')}.", 2)
     tariff = "not known" if data["usd_per_kwh"] is None else f"{data['usd_per_kwh']:.3f} USD"
     span = f"From the last {data['days']} days, at today's prices; a month has {data['month_h']:g} h"
     print_line(

@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlite3 import connect
 from typing import Any
 
+import honest
 import pytest
 from ledger_parts import at, opened
 from operator_parts import START_S, Place, operating
@@ -178,6 +179,18 @@ def test_dear_hours_of_a_provider_are_paused(place: Place) -> None:
     assert node["saved_usd_month"]["mean"] == pytest.approx(worked * 0.04, rel=0.02)
     assert "pause it at 17:00-21:00" in node["why"]
     assert "pause golem_1 at 17:00-21:00" in data["reason"]
+
+
+def test_a_machine_that_loses_only_by_its_dear_hours_is_not_stopped(tmp_path: Path) -> None:
+    """Work brings 2.5 cents an hour; 80 W cost 0.8 cents of it, and 14 in the evening."""
+    place = honest.dear_evenings(tmp_path, 1)
+    data = verdict(place)
+    (host,), (node,) = data["hosts"], data["nodes"]
+    assert host["net_usd_month"]["hi80"] < 0
+    assert (host["verdict"], node["verdict"]) == ("pause", "pause")
+    assert "no more once golem_1 rests at dear hours" in host["why"]
+    assert data["reason"].startswith("Worth doing: pause golem_1 at ")
+    assert ".." not in place("verdict", now=NOW_S).out
 
 
 def test_an_empty_database_and_bad_input(place: Place) -> None:
