@@ -170,9 +170,11 @@ def backtest(
     data: dict[str, Any] = {"policies": []}
     if not forecasts:
         from .backtest import NOTHING, policies
+        from .realised import realised
 
         job = job_of(shared)
         data = look(shared, lambda known: policies(job, known, days, shown), NOTHING)
+        data |= {"realised": look(shared, lambda known: realised(known, only), [])}
     data |= {
         "forecast_accuracy": look(shared, lambda known: forecast_accuracy(known, only, days, shown), []),
         "forecast_value": look(shared, lambda known: forecast_value(known, days), None),

@@ -102,7 +102,7 @@ def _facts(
         for hour in known.hours(since_s, name)
         if hour.hour_s + HOUR_S <= job.now_s and hour.quality is Quality.MEASURED
     ]
-    usd_by_hour = _usd_by_hour(known, hours, job.now_s)
+    usd_by_hour = worth_now(known, hours, job.now_s)
     terms = grant_history(known, options, name)
     granted = [one for one in terms if one.units is not None]
     changes = [one.since_s for before, one in pairwise(granted) if one.units != before.units]
@@ -186,7 +186,7 @@ def _uses(options: NodeOptions) -> dict[str, float]:
     return {str(r): one for r, one in (options.uses_per_unit or adapter_class(options.protocol).uses_per_unit).items()}
 
 
-def _usd_by_hour(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, float]:
+def worth_now(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, float]:
     """What was earned in each hour, all at the prices of now: what a token was worth then is no merit of a grant."""
     prices = {one: unit_price(one, known.price_at(one, now_s), now_s) for one in {hour.currency for hour in hours}}
     usd_by_hour: dict[int, float] = {}

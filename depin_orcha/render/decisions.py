@@ -182,6 +182,8 @@ def front(console: Console, data: Row) -> None:
     print_table(console, table)
 
 
+_CHANGES = 3
+"""Changes whose gain is shown; --json has all of them."""
 _WAYS = {
     "done": "what was done",
     "equal_split": "an equal split",
@@ -211,6 +213,9 @@ def policies(console: Console, data: Row) -> None:
             *("-" if one[key] is None else f"{one[key]:.2f}" for key in ("restart_loss_usd", "energy_usd")),
         )
     print_table(console, table)
+    for one in data["realised"][:_CHANGES]:
+        when = one["changed_at"][:16].replace("T", " ")
+        print_hanging(console, f"change of {one['node']} at {when}, {one['method']}: {one['text']}.", 2)
     for one in data["assumed"]:
         print_hanging(console, f"{one['node']}: {one['why']}.", 2)
     print_line(
