@@ -53,6 +53,8 @@ class _Node:
     in_force: Mapping[int, float]
     usd: Mapping[int, float]
     usd_per_kwh: Mapping[int, float]
+    usd_per_worth: float
+    """Mean USD of an hour, for what ``worth`` is 1 of."""
 
     def income(self, hour_s: int, units: float) -> float:
         """USD that a grant would have earned in an hour; what nobody knows is nothing, whatever the grant."""
@@ -63,10 +65,10 @@ class _Node:
         """USD of power."""
         return (self.facts.watts_per_unit or 0.0) / 1000 * units * self.usd_per_kwh.get(hour_s, 0.0)
 
-    def loss(self, hour_s: int, old: float) -> float:
-        """USD that a move away from a grant costs."""
-        most = self.income(hour_s, self.facts.max_units or old)
-        return self.facts.restart_loss_hours * max(self.income(hour_s, old), _LOSS_SHARE * most, 0.0)
+    def loss(self, old: float) -> float:
+        """USD that a move away from a grant costs: hours of mean income, so that idle hours are no free ones."""
+        most = self.worth(self.facts.max_units or old)
+        return self.facts.restart_loss_hours * self.usd_per_worth * max(self.worth(old), _LOSS_SHARE * most)
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class _Way:
         for name, node in nodes.items():
             old, new = self.units[name], wanted.get(name, self.units[name])
             if abs(new - old) > _HAIR:
-                self.restart_loss_usd += node.loss(hour_s, old)
+                self.restart_loss_usd += node.loss(old)
                 self.restarts += 1
                 self.moved_s.setdefault(name, []).append(hour_s)
                 self.units[name] = new
@@ -234,7 +236,9 @@ def _nodes(
         assumed.append({"node": facts.name, "movable": facts.lever, "evidence": facts.curve.evidence, "why": why})
         if facts.lever:
             in_force = _in_force(job, known, facts, span)
-            nodes[facts.name] = _Node(facts, worth, in_force, usd[facts.name], per_kwh)
+            granted = sum(worth(in_force[hour_s]) for hour_s in usd[facts.name])
+            mean = max(sum(usd[facts.name].values()), 0.0) / granted if granted > 0 else 0.0
+            nodes[facts.name] = _Node(facts, worth, in_force, usd[facts.name], per_kwh, mean)
     return nodes, assumed
 
 
@@ -312,7 +316,7 @@ def _hindsight(nodes: Mapping[str, _Node], ways: Mapping[str, _Way], start: Unit
     members = list(nodes.values())
     for hour_s in span:
         if (hour_s - span[0]) % (STEP_H * HOUR_S) == 0:
-            best = [_best_before(best, every, index, members, hour_s) for index in range(len(every))]
+            best = [_best_before(best, every, index, members) for index in range(len(every))]
         worth = [
             sum(
                 node.income(hour_s, units) - node.energy(hour_s, units)
@@ -329,7 +333,6 @@ def _best_before(
     every: Sequence[tuple[float, ...]],
     index: int,
     members: Sequence[_Node],
-    hour_s: int,
 ) -> tuple[float, int]:
     """The best way to come to these grants from any others."""
     found = best[index]
@@ -337,6 +340,6 @@ def _best_before(
         if other == index or usd <= found[0]:
             continue
         changed = [at for at, (old, new) in enumerate(zip(every[other], every[index], strict=True)) if old != new]
-        paid = usd - sum(members[at].loss(hour_s, every[other][at]) for at in changed)
+        paid = usd - sum(members[at].loss(every[other][at]) for at in changed)
         found = max(found, (paid, moves + len(changed)), key=lambda one: one[0])
     return found

@@ -145,10 +145,10 @@ def more_threads(folder: Path, seed: int) -> bool:
 
 
 def better_price(folder: Path, seed: int) -> bool:
-    """P(busy) falls in price, from 0.6 to 0.45 at twice the price: the dear one earns half as much again."""
-    place, past = operator(folder, _COSTS.format(0.20, 10) + GOLEM.format("golem_1"), 28)
-    demand = {USUAL: 0.6, DEAR: 0.45}
-    turns = in_turn(Setting(4, DEAR), Setting(4, USUAL), days=28)
+    """P(busy) falls from 0.6 to 0.5 at twice the price, so that the dear one earns more; tried by turns for 7 weeks."""
+    place, past = operator(folder, _COSTS.format(0.20, 10) + GOLEM.format("golem_1"), 49)
+    demand = {USUAL: 0.6, DEAR: 0.5}
+    turns = in_turn(Setting(4, DEAR), Setting(4, USUAL), days=49)
     past.provider("golem_1", turns, lambda one: demand[one.glm_per_thread_h], seed=seed)
     return _has_advice(_explained(place), f"CPU={DEAR / 3600!r}")
 

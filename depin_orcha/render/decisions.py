@@ -218,6 +218,7 @@ def policies(console: Console, data: Row) -> None:
         print_hanging(console, f"change of {one['node']} at {when}, {one['method']}: {one['text']}.", 2)
     for one in data["assumed"]:
         print_hanging(console, f"{one['node']}: {one['why']}.", 2)
-    print_line(
-        console, "Net of restarts and of the power of what plans can move. Hindsight knew every hour beforehand."
+    told = (
+        "Net of restarts and of the power of what plans can move, gross of all other power. Hindsight knew every hour"
     )
+    print_line(console, f"{told} beforehand, and chose among the grants that another way came to.")
