@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from depin_orcha.optimize import Problem, solve
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "decisions.md").read_text()
-EXAMPLE = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.S)[0])
+EXAMPLE = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
 
 
 def solved(**changes: Any) -> tuple[dict[str, float], Any]:
