@@ -77,7 +77,7 @@ def ours_alone(problem: Problem) -> Optimum | None:
 
 def with_cvxpy(host: dict[str, Any], hours: int, solver: str) -> float:
     """Build the programme of one host in CVXPY, solve it, and return what it earns, USD per hour."""
-    import cvxpy as cp
+    import cvxpy as cp  # pyright: ignore[reportMissingImports]
 
     nodes = host["nodes"]
     price = np.array([each["usd_per_unit_hour"] for each in nodes])

@@ -195,6 +195,7 @@ def test_more_disk_brings_nothing_before_the_present_one_is_full() -> None:
     assert (found.pays_p10_days, found.pays_p90_days) == (found.pays_after_days, found.pays_after_days)
     uneven = more_disk(Growth(0.01, 0.03, 30, 29), 1.0, 1.0, 1.5, 20)
     assert uneven.pays_p10_days is not None
+    assert found.pays_after_days is not None
     assert uneven.pays_p10_days < found.pays_after_days
     assert uneven.pays_p90_days is None or uneven.pays_p90_days > found.pays_after_days
     assert uneven.first_year_lo80 < uneven.first_year_usd < uneven.first_year_hi80

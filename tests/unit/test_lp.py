@@ -32,7 +32,7 @@ def fleet(count: int, *, hours: int = 1, seed: int = 0, **changes: Any) -> dict[
             each = node(
                 name,
                 uses_per_unit={"cpu_cores": float(random.choice([0.5, 1, 2])), "uplink_bps": float(random.integers(3))},
-                current_units=random.choice([None, 0.0, 1.0, 2.0]),
+                current_units=(None, 0.0, 1.0, 2.0)[random.integers(4)],
                 max_units=top,
                 usd_per_unit_hour=(price * random.lognormal(0, 0.3, hours)).tolist() if hours > 1 else price,
                 segments=[{"width_units": top / 2, "relative": 1}, {"width_units": top / 2, "relative": 0.4}],

@@ -291,7 +291,7 @@ RICH_FAULTS: list[tuple[Any, str]] = [
     (rich(*STORJ, "fill", to={"stored_units": 1}), "$.hosts[0].nodes[1].fill.per_hour: is required"),
     (rich(*STORJ, "fill", "stored_units", to=-1), "$.hosts[0].nodes[1].fill.stored_units: must be at least 0"),
     (rich(*STORJ, "fill", "delete_per_hour", to=1.5), "$.hosts[0].nodes[1].fill.delete_per_hour: is a part"),
-    (rich(*STORJ, "fill", "grup", to="a"), "$.hosts[0].nodes[1].fill.grup: unknown key (did you mean group?)"),
+    (rich(*STORJ, "fill", "groups", to="a"), "$.hosts[0].nodes[1].fill.groups: unknown key (did you mean group?)"),
 ]
 
 

@@ -232,7 +232,7 @@ def risky(steady: dict[str, Any] | None = None, **risk: float) -> HostPlan:
 @pytest.mark.parametrize(("weight", "expected"), [(0, [0.0, 8.0]), (0.1, [0.0, 8.0]), (0.2, [8.0, 0.0])])
 def test_risk_weighs_the_worst_scenarios(weight: float, expected: list[float]) -> None:
     # (1 - w) 0.012 = 0.01 at w = 1/6
-    assert grants(risky(**{"lambda": weight}, alpha=0.5)) == expected
+    assert grants(risky(None, **{"lambda": weight}, alpha=0.5)) == expected
 
 
 def test_the_mean_of_the_worst_part_takes_scenarios_in_parts() -> None:
