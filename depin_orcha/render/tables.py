@@ -17,6 +17,7 @@ from .parts import (
     new_table,
     percent_text,
     print_anomalies,
+    print_hanging,
     print_line,
     print_table,
     span_text,
@@ -169,20 +170,15 @@ def optimize(console: Console, data: Mapping[str, Any]) -> None:
     for name in ("units now", "units planned"):
         table.add_column(name, justify="right")
     table.add_column("evidence")
-    table.add_column("why", overflow="fold", ratio=1)
     for host in data["hosts"]:
         for node in host["nodes"]:
             now = "-" if node["previous_units"] is None else f"{node['previous_units']:g}"
-            table.add_row(
-                host["host"],
-                node["node"],
-                now,
-                f"{node['units']:g}",
-                node["evidence"],
-                node["reason"],
-            )
+            table.add_row(host["host"], node["node"], now, f"{node['units']:g}", node["evidence"])
     if table.row_count:
         print_table(console, table)
+    for host in data["hosts"]:
+        for node in host["nodes"]:
+            print_hanging(console, f"{node['node']}: {node['reason']}", 2)
     for host in data["hosts"]:
         value = host["value"]
         if host["nodes"]:
