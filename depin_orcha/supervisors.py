@@ -146,7 +146,7 @@ def unit(told: Mapping[str, str]) -> Runner:
     entered, left = int(told["ActiveEnterTimestampMonotonic"]), int(told["ActiveExitTimestampMonotonic"])
     active = told["ActiveState"]
     if told["LoadState"] != "loaded":
-        how, said = State.GONE, f"its unit is {told['LoadState']}"
+        how, said = (State.HELD if told["LoadState"] == "masked" else State.GONE), f"its unit is {told['LoadState']}"
     elif active in ("active", "reloading", "refreshing"):
         how, said = State.RUNNING, "its unit is active"
     elif active == "activating":

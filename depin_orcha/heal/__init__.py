@@ -124,7 +124,7 @@ class _Case:
     def decide(self, shared: bool, is_online: Callable[[], bool]) -> Decision:
         one = self.patient
         found = self._untouchable() or self._settled() or self._not_due()
-        found = found or self._tried_already() or self._too_soon() or self._too_many()
+        found = found or self._spent() or self._too_soon() or self._too_many()
         if found is not None:
             return found
         if shared:
@@ -159,8 +159,11 @@ class _Case:
 
     def _settled(self) -> Decision | None:
         """Nothing new can be decided."""
-        if self.patient.breaker.circuit is Circuit.GIVEN_UP:
-            return self._so(Course.GIVE_UP, self.patient.breaker.reason)
+        breaker = self.patient.breaker
+        if breaker.circuit is Circuit.GIVEN_UP:
+            return self._so(Course.GIVE_UP, breaker.reason)
+        if breaker.until_s is not None and self.now_s < breaker.until_s:
+            return self._so(Course.BACK_OFF, breaker.reason, breaker.until_s)
         if self.now_s - self.patient.contact.tried_s > self.limits.max_reading_age_s:
             return self._wait("it has not been read lately: collect first")
         return None
@@ -182,14 +185,12 @@ class _Case:
             return self._wait("it may come back by itself", since_s + self.limits.unanswered_s)
         return None
 
-    def _tried_already(self) -> Decision | None:
-        breaker = self.patient.breaker
-        if breaker.until_s is not None and self.now_s < breaker.until_s:
-            return self._so(Course.BACK_OFF, breaker.reason, breaker.until_s)
-        if breaker.tries >= self.limits.tries:
-            why = f"it was restarted {breaker.tries} times and keeps falling: look at its log"
-            return replace(self._so(Course.GIVE_UP, why), is_news=True)
-        return None
+    def _spent(self) -> Decision | None:
+        tries = self.patient.breaker.tries
+        if tries < self.limits.tries:
+            return None
+        why = f"it was restarted {tries} times and keeps falling: look at its log"
+        return replace(self._so(Course.GIVE_UP, why), is_news=True)
 
     def _too_soon(self) -> Decision | None:
         """A start, ours or another's, of it or of one of its fleet, has not had its time yet."""
