@@ -206,7 +206,7 @@ def _unit(place: Place) -> str:
 
 def _events(socket: str, identity: str, since_s: int, reader: Reader) -> list[Mapping[str, Any]]:
     filters = {"type": ["container"], "container": [identity]}
-    query = f"since={since_s}&until={int(time.time())}&filters={quote(json.dumps(filters))}"
+    query = f"since={since_s}&until={time.time():.6f}&filters={quote(json.dumps(filters))}"
     return reader.lines(socket, f"/events?{query}")
 
 

@@ -233,7 +233,7 @@ def test_one_that_does_not_come_back_is_told_backed_off_and_given_up_once(make: 
         home.collect()
         home.heal("--yes")
     assert home.place.query("SELECT circuit FROM breakers ORDER BY changed_s DESC LIMIT 1") == [("closed",)]
-    node.crash()
+    node.crash(0)
     home.collect()
     assert home.heal("--yes")["changed"] == 1
 
