@@ -74,15 +74,16 @@ def decide(
     limits: Limits,
     now_s: int,
     is_online: Callable[[], bool] = lambda: True,
+    beside: Iterable[Patient] = (),
 ) -> list[Decision]:
     """One decision for each patient, those that have been ill longest first.
 
     ``restarts``: all that we made in the last day; what is decided here counts as made. ``is_online``: does anything on
-    the internet answer? Asked at most once for each restart that is due otherwise.
+    the internet answer? Asked at most once for each restart that is due otherwise. ``beside``: who else is ill.
     """
     everyone = sorted(patients, key=lambda one: (_since_s(one, now_s), one.node))
     made = list(restarts)
-    shared = _at_once(everyone, now_s)
+    shared = _at_once([*everyone, *beside], now_s)
     decisions: list[Decision] = []
     for one in everyone:
         decision = _Case(one, rules(one.protocol), made, limits, now_s).decide(one.node in shared, is_online)

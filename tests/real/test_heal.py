@@ -13,7 +13,7 @@ from operator_parts import Place
 from real.docker_engine import DockerEngine
 from tequilapi import Tequilapi
 
-from depin_orcha import healing
+from depin_orcha import restarting
 from depin_orcha.adapters import NodeOptions
 from depin_orcha.heal import State
 from depin_orcha.outside import Outside
@@ -46,13 +46,14 @@ def name(engine: DockerEngine, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 class Owner:
-    """Has one Mysterium node in a container; ``answers``: does its interface?"""
+    """Has one Mysterium node in a container."""
 
     def __init__(self, folder: Path, engine: DockerEngine, name: str, url: str, internet: str) -> None:
         self.place = Place(folder)
         self.engine = engine
         self.name = name
-        self.answers = True
+        self.silent_before = ""
+        """The interface of a process that was started by then does not answer."""
         self.now_s = int(time.time())
         self.place.configure(
             f'[prices]\nurl = "http://127.0.0.1:9"\nfallback_url = "http://127.0.0.1:9"\n'
@@ -84,13 +85,14 @@ class Owner:
 
 @pytest.fixture
 def owner(tmp_path: Path, engine: DockerEngine, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Owner]:
-    monkeypatch.setattr(healing, "STAYS_S", 0.5)
+    monkeypatch.setattr(restarting, "STAYS_S", 0.5)
     api = Tequilapi()
     with Loopback(lambda _: Answer(404)) as internet:
 
         def respond(request: Any) -> Answer:
-            running = owner.state()["Running"]
-            return api._answer(request) if owner.answers and running else Answer(503)
+            state = owner.state()
+            well = state["Running"] and state["StartedAt"] > owner.silent_before
+            return api._answer(request) if well else Answer(503)
 
         with Loopback(respond) as node:
             owner = Owner(tmp_path, engine, name, node.url, internet.url)
@@ -130,8 +132,8 @@ def test_what_a_person_stopped_stays_so(engine: DockerEngine, name: str, owner: 
     if how == "kill?signal=TERM" and script == SLEEPS:
         engine.stop(name)  # the first process of a container ignores a signal that it does not handle
     owner.wait_until("paused" if how == "pause" else "exited")
-    owner.answers = False
     before = owner.state()
+    owner.silent_before = before["StartedAt"]
     done = owner.heal("--yes")
     assert (done["changed"], done["findings"][0]["decision"]) == (0, "leave"), done
     assert owner.state() == before
@@ -158,18 +160,12 @@ def test_one_whose_engine_restarts_it_is_left_to_it(engine: DockerEngine, name: 
 def test_one_that_hangs_is_restarted_with_time_to_stop(engine: DockerEngine, name: str, owner: Owner) -> None:
     engine.run(name, shell("trap 'exit 0' TERM; " + SLEEPS))
     owner.collect(7200)
-    owner.answers = False
-    owner.collect(5400, 60)
     before = owner.state()
+    owner.silent_before = before["StartedAt"]
+    owner.collect(5400, 60)
     wait = owner.heal("--yes", later_s=60)
     assert wait["findings"][0]["decision"] == "wait", "it has just been started"
-    with_answer = healing._Ward._answers
-    try:
-        # The interface is back with the process.
-        healing._Ward._answers = lambda self, name, options: owner.state()["StartedAt"] > before["StartedAt"]  # noqa: ARG005
-        done = owner.heal("--yes", later_s=1800)
-    finally:
-        healing._Ward._answers = with_answer
+    done = owner.heal("--yes", later_s=1800)
     assert [one["state"] for one in done["actions"]] == ["done"], done
     assert owner.state()["StartedAt"] > before["StartedAt"]
     assert "restart?t=30" in done["actions"][0]["request"]
