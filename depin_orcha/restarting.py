@@ -24,7 +24,7 @@ from .timefmt import rfc3339
 from .types import ActionState, Failure, HealthStatus
 
 STAYS_S = 10.0
-"""What has run for so long since its start did not fall at once."""
+"""What was seen to run for so long did not fall at once."""
 POLL_S = 1.0
 _SLACK_S = 60
 _ONLINE_TIMEOUT_S = 10.0
@@ -164,13 +164,19 @@ class Restarter:
         """Why the node is not back, "" as soon as it is."""
         own = rules(one.protocol)
         is_asked = own.own_interface or one.contact.failure_kind is None
-        may_come = refusal is None or refusal.kind is FailureKind.TRANSIENT
-        ends = time.monotonic() + (min(own.comes_back_s, self._options.verify_timeout_s) if may_come else 0)
+        patience_s = max(min(own.comes_back_s, self._options.verify_timeout_s), STAYS_S + POLL_S)
+        ends = time.monotonic() + (patience_s if refusal is None or refusal.kind is FailureKind.TRANSIENT else 0)
+        seen, seen_at = "", 0.0
         while True:
             try:
-                trouble = _not_yet(supervisors.look(self.place(options), self._outside), before)
+                runner = supervisors.look(self.place(options), self._outside)
+                trouble = _not_yet(runner, before)
+                if not trouble and runner.mark != seen:
+                    seen, seen_at = runner.mark, time.monotonic()
             except ActuatorError as error:
                 trouble = error.message
+            if not trouble and time.monotonic() - seen_at < STAYS_S:
+                trouble = "it keeps falling"
             if not trouble and is_asked and not self.answers(one.node):
                 trouble = "it runs, but does not answer"
             if not trouble or time.monotonic() >= ends:
@@ -204,7 +210,4 @@ def after_care(limits: Limits) -> str:
 def _not_yet(runner: Runner, before: Runner) -> str:
     if runner.state is not State.RUNNING:
         return f"it does not run: {runner.said or runner.state}"
-    if runner.mark == before.mark:
-        return "it was not started anew"
-    stays = runner.started_s is not None and time.time() - runner.started_s >= STAYS_S
-    return "" if stays else "it keeps falling"
+    return "it was not started anew" if runner.mark == before.mark else ""
