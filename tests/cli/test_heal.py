@@ -281,6 +281,17 @@ def test_it_answers_after_all(home: Home, node: Container) -> None:
     assert home.machine.writes == []
 
 
+def test_a_golem_node_that_cannot_say_whether_it_works_is_not_restarted(make: Make) -> None:
+    home = make()
+    (home.place.folder / "key").write_text("0123456789abcdef")
+    text = home.place.config.read_text().replace('protocol = "mysterium"', 'protocol = "golem"\napp_key_file = "key"')
+    home.place.config.write_text(text)
+    silent(home, home.machine.containers["myst_1"])
+    decision, why = home.decision("--yes")
+    assert (decision, "not known whether it is bound to work" in why) == ("wait", True), why
+    assert home.machine.writes == []
+
+
 def test_without_the_internet_it_waits(home: Home, node: Container) -> None:
     fallen(home, node)
     home.place.config.write_text(home.place.config.read_text().replace(home.machine.internet.url, "http://127.0.0.1:9"))
