@@ -225,6 +225,8 @@ def test_one_that_does_not_come_back_is_told_backed_off_and_given_up_once(make: 
         home.collect()
         assert home.decision("--yes")[0] == "give_up", "said, but no failure any more: it exits 0"
     assert len(home.machine.writes) == 3
+    (shown,) = home.place.json("status", now=home.now_s).data["nodes"]
+    assert "restarted no more: restarted 3 times in vain: it does not run: exit code 1" in shown["notes"]
 
     node.on_start = lambda _: None
     node.start()
@@ -233,6 +235,8 @@ def test_one_that_does_not_come_back_is_told_backed_off_and_given_up_once(make: 
         home.collect()
         home.heal("--yes")
     assert home.place.query("SELECT circuit FROM breakers ORDER BY changed_s DESC LIMIT 1") == [("closed",)]
+    (shown,) = home.place.json("status", now=home.now_s).data["nodes"]
+    assert not any("restarted no more" in note for note in shown["notes"])
     node.crash(0)
     home.now_s += 60
     home.collect()

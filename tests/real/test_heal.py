@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +12,9 @@ from typing import Any
 
 import pytest
 from loopback import Answer, Loopback
-from operator_parts import Place
+from operator_parts import PROGRAM, Place
 from real.docker_engine import DockerEngine
+from real.namespace import unavailable
 from tequilapi import Tequilapi
 
 from depin_orcha import restarting
@@ -121,6 +125,40 @@ def test_one_that_fell_is_started_once(engine: DockerEngine, name: str, owner: O
     assert after["StartedAt"] > before["StartedAt"]
     again = owner.heal("--yes", later_s=1200)
     assert (again["actions"], owner.state()["StartedAt"]) == ([], after["StartedAt"])
+
+
+CHANGES = (
+    "open,openat,openat2,creat,mkdir,mkdirat,rmdir,unlink,unlinkat,rename,renameat,renameat2,link,linkat,symlink,"
+    "symlinkat,chmod,fchmodat,chown,lchown,fchownat,truncate,mknod,mknodat,sendto,sendmsg"
+)
+
+
+@pytest.mark.parametrize("words", [("heal",), ("heal", "--yes", "--dry-run"), ("run",)])
+def test_without_consent_no_call_to_the_system_writes_outside_the_state_folder(
+    engine: DockerEngine, name: str, owner: Owner, words: tuple[str, ...]
+) -> None:
+    if shutil.which("strace") is None:
+        unavailable("seeing every call to the system needs strace")
+    engine.run(name, shell(UNTIL_TOLD))
+    owner.collect(7200)
+    fall(engine, name)
+    owner.wait_until("exited")
+    before = owner.state()
+    owner.collect(-600)
+    traced = owner.place.folder / "trace"
+    argv = [*PROGRAM, *owner.place.words(*words, now=owner.now_s + 600)]
+    env = owner.place.environment(PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=os.environ.get("PYTHONPATH", ""))
+    strace = ["strace", "-f", "-qq", "-s", "16", "-e", f"trace={CHANGES}", "-o", str(traced)]
+    done = subprocess.run([*strace, *argv], env=env, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode in (0, 69), done.stderr
+    if words[0] == "heal":
+        assert "restart: it ended by itself" in done.stdout
+    assert owner.state() == before
+    calls = traced.read_text().splitlines()
+    assert any("GET /v" in call for call in calls), "the engine was asked"
+    assert [call for call in calls if any(verb in call for verb in ("POST", "PUT", "DELETE"))] == []
+    reads = ("sendto(", "sendmsg(", "O_RDONLY", "O_PATH", '"/dev/null"', "ENOENT", "EEXIST")
+    assert [call for call in calls if not any(word in call for word in (*reads, str(owner.place.folder)))] == []
 
 
 @pytest.mark.parametrize("script", [SLEEPS, ENDS_WITH_1])
