@@ -19,7 +19,7 @@ from .net import HttpClient
 from .outside import Outside
 from .restarts import Begun
 from .store import Store
-from .supervisors import Place
+from .supervisors import Ours, Place
 from .timefmt import rfc3339
 from .types import ActionState, Failure, HealthStatus
 
@@ -66,7 +66,7 @@ class Restarter:
         ours = None
         if begun is not None and begun.state is ActionState.FAILED:
             ends_s = begun.started_s + rules(options.protocol).stop_s + _SLACK_S
-            ours = (begun.started_s, min(ends_s, begun.finished_s or ends_s))
+            ours = Ours(begun.mark, begun.started_s, min(ends_s, begun.finished_s or ends_s))
         return supervisors.look(self.place(options), self._outside, ours)
 
     def answers(self, name: str) -> bool:

@@ -356,15 +356,25 @@ def test_an_engine_that_is_gone_is_told_for_nodes_with_consent_only(home: Home, 
     assert home.place.json("heal", "--yes", now=home.now_s).failures == []
 
 
-def test_podman_restarts_by_the_same_calls(make: Make) -> None:
+@pytest.mark.parametrize("runtime", ["podman", "docker"])
+def test_podman_restarts_what_hangs_and_does_not_tell_who_stopped_the_rest(make: Make, runtime: str) -> None:
     home = make()
     home.machine.api = {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [{"Name": "Podman Engine"}]}
-    text = home.place.config.read_text().replace('runtime = "docker"', 'runtime = "podman"')
-    home.place.config.write_text(text.replace("docker_socket = ", "max_plan_age_s = 1800 # "))
-    fallen(home, home.machine.containers["myst_1"])
+    text = home.place.config.read_text().replace('runtime = "docker"', f'runtime = "{runtime}"')
+    if runtime == "podman":
+        text = text.replace("docker_socket = ", "# docker_socket = ")
+    home.place.config.write_text(text)
+    node = home.machine.containers["myst_1"]
+    silent(home, node)
     (action,) = home.heal("--yes")["actions"]
-    assert (action["kind"], action["state"]) == ("podman", "done")
-    assert home.machine.writes == ["start myst_1"]
+    assert (action["kind"], action["state"]) == (runtime, "done")
+    assert home.machine.writes == ["restart?t=30 myst_1"]
+    home.now_s += 2 * HOUR_S
+    node.crash(0)
+    home.collect()
+    decision, why = home.decision("--yes")
+    assert (decision, "Podman does not tell who stopped it" in why) == ("leave", True), why
+    assert len(home.machine.writes) == 1
 
 
 @pytest.mark.parametrize(("comes_back", "state"), [(True, "done"), (False, "failed")])

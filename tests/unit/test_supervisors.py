@@ -8,7 +8,7 @@ import pytest
 
 from depin_orcha.adapters import NodeOptions
 from depin_orcha.heal import Runner, State
-from depin_orcha.supervisors import Place, by_hand, call, container, unit
+from depin_orcha.supervisors import Ours, Place, by_hand, call, container, unit
 from depin_orcha.timefmt import parse_rfc3339
 from depin_orcha.types import HttpCall, RunCommand
 
@@ -23,7 +23,7 @@ def event(action: str, at_s: float = ENDED_S, **attributes: str) -> dict[str, An
     return told | {"timeNano": int(at_s * 10**9)}
 
 
-def looked(*happened: Any, policy: str = "no", ours: tuple[int, int] | None = None, **state: Any) -> Runner:
+def looked(*happened: Any, policy: str = "no", ours: Ours | None = None, **state: Any) -> Runner:
     told = {"Status": "exited", "Running": False, "OOMKilled": False, "ExitCode": 1}
     told |= {"StartedAt": STARTED, "FinishedAt": ENDED} | state
     found = {"Id": ID, "State": told, "HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": 0}}}
@@ -76,14 +76,22 @@ def test_a_container(happened: tuple[Any, ...], told: dict[str, Any], state: Sta
 @pytest.mark.parametrize(
     ("ours", "state"),
     [
-        ((ENDED_S - 2, ENDED_S + 2), State.CRASHED),
-        ((ENDED_S - 2, ENDED_S), State.STOPPED),
-        ((ENDED_S, ENDED_S + 9), State.STOPPED),
-        ((ENDED_S - 99, ENDED_S - 9), State.STOPPED),
+        (Ours(STARTED, ENDED_S - 2, ENDED_S), State.CRASHED),
+        (Ours("2026-11-22T21:00:00Z", ENDED_S - 2, ENDED_S), State.STOPPED),
+        (Ours(STARTED, ENDED_S + 1, ENDED_S + 9), State.STOPPED),
+        (Ours(STARTED, ENDED_S - 99, ENDED_S - 1), State.STOPPED),
     ],
 )
-def test_what_our_own_restart_stopped_nobody_else_did(ours: tuple[int, int], state: State) -> None:
+def test_what_our_own_restart_stopped_nobody_else_did(ours: Ours, state: State) -> None:
     assert looked(*STOPPED, ours=ours).state is state
+
+
+def test_an_engine_that_does_not_tell_of_stops_proves_nothing() -> None:
+    told = {"Status": "exited", "Running": False, "OOMKilled": True, "ExitCode": 1}
+    told |= {"StartedAt": STARTED, "FinishedAt": ENDED}
+    found = {"Id": ID, "State": told, "HostConfig": {"RestartPolicy": {"Name": "", "MaximumRetryCount": 0}}}
+    assert container(found, lambda *_: None).state is State.UNTOLD
+    assert container(found, lambda *_: None, Ours(STARTED, ENDED_S, ENDED_S)).state is State.CRASHED
 
 
 def test_instants_and_marks_of_a_container() -> None:
