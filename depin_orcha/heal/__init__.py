@@ -171,19 +171,29 @@ class _Case:
 
     def _not_due(self) -> Decision | None:
         """The node may still come back by itself, or a restart would not bring it back."""
-        one, contact, runner = self.patient, self.patient.contact, self.patient.runner
+        contact, runner = self.patient.contact, self.patient.runner
+        since_s = _since_s(self.patient, self.now_s)
         if runner.state is State.CRASHED:
-            ready_s = (runner.ended_s or _since_s(one, self.now_s)) + GRACE_S
+            ready_s = (runner.ended_s or since_s) + GRACE_S
             return None if self.now_s >= ready_s else self._wait("somebody may be at work on it", ready_s)
-        if frozen(one.episodes) is not None and contact.bad_since_s is None:
-            return None if self.rules.own_interface else self._no_cure("it answers")
-        if contact.failure_kind not in (None, FailureKind.TRANSIENT):
-            return self._no_cure(contact.reason)
-        if contact.failure_kind is not None and not self.rules.own_interface:
-            return self._no_cure(f"what tells of it does not answer, which is not the node itself: {contact.reason}")
-        since_s = _since_s(one, self.now_s)
+        found = self._incurable()
+        if found is not None or contact.bad_since_s is None:
+            return found
         if contact.bad_readings < 2 or self.now_s - since_s < self.limits.unanswered_s:
             return self._wait("it may come back by itself", since_s + self.limits.unanswered_s)
+        return None
+
+    def _incurable(self) -> Decision | None:
+        """What is wrong with a node that runs is not its own silence."""
+        contact, own = self.patient.contact, self.rules.own_interface
+        if contact.good_s is None:
+            return self._no_cure(f"it was never read well, its options may be wrong: {contact.reason}")
+        if contact.bad_since_s is None:
+            return None if own else self._no_cure("it answers")
+        if contact.failure_kind not in (None, FailureKind.TRANSIENT):
+            return self._no_cure(contact.reason)
+        if contact.failure_kind is not None and not own:
+            return self._no_cure(f"what tells of it does not answer, which is not the node itself: {contact.reason}")
         return None
 
     def _spent(self) -> Decision | None:

@@ -335,6 +335,30 @@ def test_no_storm_on_a_machine_and_none_after_a_failure(make: Make) -> None:
     assert len(home.machine.writes) <= 4
 
 
+def test_one_that_its_owner_started_meanwhile_is_left_alone(make: Make) -> None:
+    home = make("myst_1", "myst_2")
+    first, second = home.machine.containers.values()
+    first.crash()
+    second.crash()
+    first.on_start = lambda _: second.start()
+    home.collect()
+    done = home.heal("--yes")
+    assert [(one["node"], one["state"]) for one in done["actions"]] == [("myst_1", "done"), ("myst_2", "skipped")]
+    assert "changed meanwhile" in done["actions"][1]["detail"]
+    assert home.machine.writes == ["start myst_1"]
+    assert home.place.query("SELECT count(*) FROM restarts") == [(1,)]
+
+
+def test_one_that_was_never_read_well_is_not_blamed(make: Make) -> None:
+    home = make()
+    node = home.machine.containers["myst_1"]
+    home.place.db.unlink()
+    silent(home, node)
+    decision, why = home.decision("--yes")
+    assert (decision, "never read well" in why) == ("leave", True), why
+    assert home.machine.writes == []
+
+
 def test_named_nodes_only(make: Make) -> None:
     home = make("myst_1", "myst_2")
     for one in home.machine.containers.values():

@@ -109,9 +109,9 @@ def place(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def heal(place: Place, now_s: int) -> dict[str, Any]:
-    path = {"PATH": os.environ["PATH"]}
-    place("collect", now=now_s, exits=None, **path)
-    return place.json("heal", "--yes", now=now_s, **path).data
+    path = os.environ["PATH"]
+    place("collect", now=now_s, exits=None, PATH=path)
+    return place.json("heal", "--yes", now=now_s, PATH=path).data
 
 
 def test_one_that_fell_is_started_and_one_that_was_stopped_is_not(systemd: Systemd, place: Place) -> None:

@@ -55,6 +55,8 @@ def started(ago_s: int) -> Runner:
         ({"contact": replace(silent(), tried_s=NOW_S - 3601)}, WAIT, "collect first"),
         # What a restart does not cure.
         *(({"contact": silent(kind=kind)}, LEAVE, "no cure") for kind in ("auth", "blocked", "config", "shape")),
+        ({"contact": replace(silent(), good_s=None)}, LEAVE, "never read well"),
+        ({"contact": replace(silent(), good_s=None), "runner": FELL}, RESTART, ""),
         ({"protocol": "grass"}, LEAVE, "not the node itself"),
         ({"protocol": "exec"}, LEAVE, "not the node itself"),
         ({"protocol": "exec", "contact": silent(kind=None)}, RESTART, ""),
