@@ -19,6 +19,7 @@ from .protocols import Rules, rules
 
 __all__ = [
     "AT_ONCE_S",
+    "EARNS_S",
     "GRACE_S",
     "SHARED_S",
     "Breaker",
@@ -45,6 +46,8 @@ GRACE_S = 300
 """Who stopped a node to update it starts it again within this."""
 AT_ONCE_S = 900
 """Nodes that fell silent within this of each other fell silent at once."""
+EARNS_S = 6 * HOUR_S
+"""After a start, a node has so long to earn and tell something new."""
 SHARED_S = 6 * HOUR_S
 """So long what several nodes have at once is held for a cause that they share."""
 _DOES_NOT_RUN = (State.CRASHED, State.ENDED, State.STOPPED, State.HELD, State.UNTOLD, State.GONE)
@@ -134,7 +137,7 @@ class _Case:
                 _since_s(one, self.now_s) + SHARED_S,
             )
         if one.runner.state is not State.CRASHED:
-            if frozen(one.episodes) is None and one.answers():
+            if one.contact.bad_since_s is not None and one.answers():
                 return self._wait("it answers again")
             if self.rules.binding and (busy := one.busy()) is not False:
                 known = "it is bound to work" if busy else "it is not known whether it is bound to work"
@@ -207,6 +210,8 @@ class _Case:
         """A start, ours or another's, of it or of one of its fleet, has not had its time yet."""
         one, runner = self.patient, self.patient.runner
         hung_s = 0 if runner.state is State.CRASHED else self.rules.hung_s
+        if one.contact.bad_since_s is None:
+            hung_s = max(hung_s, EARNS_S)
         own = [made.started_s for made in self.restarts if made.node == one.node]
         fleet = [made.started_s for made in self.restarts if made.source == one.source]
         starts = fleet if runner.started_s is None else [*fleet, runner.started_s]

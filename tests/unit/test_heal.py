@@ -11,6 +11,7 @@ from heal_parts import FELL, LIMITS, NOW_S, RUNS, frozen_episode, judge, patient
 
 from depin_orcha.anomalies import Contact
 from depin_orcha.heal import (
+    EARNS_S,
     GRACE_S,
     SHARED_S,
     Breaker,
@@ -110,8 +111,11 @@ def test_one_node(changes: dict[str, Any], course: Course, word: str) -> None:
         ({"protocol": "golem", "busy": lambda: True}, WAIT),
         ({"protocol": "golem", "busy": lambda: False}, RESTART),
         ({"protocol": "grass"}, LEAVE),
-        ({"runner": started(600)}, WAIT),
-        ({"episodes": (frozen_episode(until_s=NOW_S - 60),)}, WAIT),
+        ({"runner": started(EARNS_S)}, RESTART),
+        ({"runner": started(EARNS_S - 1)}, WAIT),
+        ({"protocol": "storj", "runner": started(EARNS_S)}, WAIT),
+        ({"contact": silent()}, WAIT),
+        ({"contact": silent(), "answers": lambda: False}, RESTART),
     ],
 )
 def test_one_that_answers_the_same_for_longer_than_ever(changes: dict[str, Any], course: Course) -> None:
