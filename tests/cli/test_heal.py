@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from sqlite3 import connect
 from typing import Any
 
 import pytest
@@ -179,6 +182,34 @@ def test_what_nothing_here_runs_is_advised(make: Make, options: str, command: st
     silent(home, home.machine.containers["myst_1"])
     (action,) = home.heal("--yes")["actions"]
     assert (action["state"], action["command"], word in action["detail"]) == ("advice", command, True)
+    assert home.machine.engine.requests == []
+
+
+def episode(home: Home, kind: str, cause: str, evidence: dict[str, Any]) -> None:
+    """Something that is wrong since nine hours, as `forecast` finds it."""
+    row = ("myst_1", cause, home.now_s - 9 * HOUR_S, home.now_s - HOUR_S, kind, "warning", 2.0, json.dumps(evidence))
+    with closing(connect(home.place.db)) as database, database:
+        database.execute("INSERT INTO anomalies VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, 0)", row)
+
+
+def test_one_that_tells_the_same_for_longer_than_ever_is_restarted(home: Home) -> None:
+    home.collect()
+    told = {"hours_without_income": 9, "longest_before_h": 4, "hours_unchanged": 9}
+    episode(home, "stale_reading", "income", told)
+    done = home.heal("--yes")
+    assert [one["state"] for one in done["actions"]] == ["done"]
+    assert home.machine.writes == ["restart?t=30 myst_1"]
+    home.now_s += 2 * HOUR_S
+    home.collect()
+    assert home.decision("--yes")[0] == "wait", "it takes a while to earn"
+
+
+def test_what_no_restart_cures_is_told_with_advice(home: Home) -> None:
+    home.collect()
+    episode(home, "flatline", "income", {"hours_without_income": 9, "longest_before_h": 4})
+    (finding,) = home.heal("--yes")["findings"]
+    assert (finding["decision"], "earned nothing for 9 h" in finding["why"]) == ("leave", True)
+    assert "does the network still send it work" in finding["advice"]
     assert home.machine.engine.requests == []
 
 
