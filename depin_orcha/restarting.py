@@ -95,9 +95,9 @@ class Restarter:
 
     @cached_property
     def is_online(self) -> bool:
-        """Does anything answer where the owner or the prices are from?"""
-        prices, own = self._job.config.settings.prices, self._options.internet_url
-        for url in (prices.url, prices.fallback_url) if own is None else (own,):
+        """Does a source of prices answer, whatever it says? They are on the internet."""
+        prices = self._job.config.settings.prices
+        for url in (prices.url, prices.fallback_url):
             try:
                 with HttpClient(_ONLINE_TIMEOUT_S) as http:
                     http.request("GET", url, accept=_ANY_STATUS)

@@ -43,7 +43,7 @@ def latest(known: AsOf) -> dict[str, Begun]:
 def breakers(known: AsOf) -> dict[str, Breaker]:
     """Node -> its breaker; one that was never needed is missing."""
     rows = known.connection.execute(
-        "SELECT node, circuit, tries, max(changed_s), until_s, reason FROM breakers WHERE changed_s <= ? GROUP BY node",
+        "SELECT node, circuit, tries, max(learned_s), until_s, reason FROM breakers WHERE learned_s <= ? GROUP BY node",
         (known.now_s,),
     )
     return {node: Breaker(Circuit(circuit), *rest) for node, circuit, *rest in rows}

@@ -143,8 +143,8 @@ CREATE TABLE restarts (
   started_s INTEGER NOT NULL, finished_s INTEGER, detail TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX restarts_by_time ON restarts (started_s);
 CREATE TABLE breakers (
-  node TEXT NOT NULL, changed_s INTEGER NOT NULL, circuit TEXT NOT NULL, tries INTEGER NOT NULL, until_s INTEGER,
-  reason TEXT NOT NULL, PRIMARY KEY (node, changed_s)) STRICT, WITHOUT ROWID;
+  node TEXT NOT NULL, learned_s INTEGER NOT NULL, circuit TEXT NOT NULL, tries INTEGER NOT NULL, until_s INTEGER,
+  reason TEXT NOT NULL, PRIMARY KEY (node, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE pauses (
   id INTEGER PRIMARY KEY, node TEXT, paused_s INTEGER NOT NULL, until_s INTEGER, resumed_s INTEGER) STRICT;
 CREATE VIEW node_latest AS

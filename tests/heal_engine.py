@@ -74,8 +74,7 @@ class Machine:
         self.engine = UnixEngine(folder / "s", self._answer)
         self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
         self.refuses: tuple[int, Any] | None = None
-        self.online = True
-        self.internet = Loopback(lambda _: Answer(404 if self.online else 200))
+        self.internet = Loopback(lambda _: Answer(404))
         self._node = Tequilapi()
         self._nodes = {name: Loopback(self._in_front(one)) for name, one in self.containers.items()}
 

@@ -60,9 +60,9 @@ class Owner:
         """The interface of a process that was started by then does not answer."""
         self.now_s = int(time.time())
         self.place.configure(
-            f'[prices]\nurl = "http://127.0.0.1:9"\nfallback_url = "http://127.0.0.1:9"\n'
+            f'[prices]\nurl = "{internet}"\nfallback_url = "http://127.0.0.1:9"\n'
             f'[apply]\ndocker_socket = "{engine.socket}"\n'
-            f'[heal]\nverify_timeout_s = 5\ninternet_url = "{internet}"\n'
+            f"[heal]\nverify_timeout_s = 5\n"
             f'[nodes.myst_1]\nprotocol = "mysterium"\nurl = "{url}"\nheal = true\n'
             f'runtime = "docker"\ncontainer = "{name}"\n'
         )

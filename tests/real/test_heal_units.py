@@ -100,8 +100,8 @@ def place(systemd: Systemd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with Loopback(lambda _: Answer(404)) as internet, Loopback(respond) as node:
         made = Place(tmp_path)
         made.configure(
-            f'[prices]\nurl = "http://127.0.0.1:9"\nfallback_url = "http://127.0.0.1:9"\n'
-            f'[heal]\nverify_timeout_s = 5\ninternet_url = "{internet.url}"\n'
+            f'[prices]\nurl = "{internet.url}"\nfallback_url = "http://127.0.0.1:9"\n'
+            f"[heal]\nverify_timeout_s = 5\n"
             f'[nodes.myst_1]\nprotocol = "mysterium"\nurl = "{node.url}"\nheal = true\n'
             'runtime = "systemd"\nunit = "myst.service"\n'
         )
