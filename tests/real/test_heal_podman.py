@@ -27,15 +27,16 @@ def engine() -> Iterator[PodmanEngine]:
 
 @pytest.fixture
 def place(engine: PodmanEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """One Mysterium node in a container that hangs until it is started anew."""
+    """One Mysterium node in a container, which hangs from when there is such a file until it is started anew."""
     monkeypatch.setattr(restarting, "STAYS_S", 0.5)
     engine.run("myst", f'trap "exit 1" TERM; {LOOP}')
     first = engine.state("myst")["StartedAt"]
-    api = Tequilapi()
+    api, hangs = Tequilapi(), tmp_path / "hangs"
 
     def respond(request: Any) -> Answer:
         state = engine.state("myst")
-        return api._answer(request) if state["Running"] and state["StartedAt"] != first else Answer(503)
+        well = state["Running"] and (state["StartedAt"] != first or not hangs.exists())
+        return api._answer(request) if well else Answer(503)
 
     with Loopback(lambda _: Answer(404)) as internet, Loopback(respond) as node:
         made = Place(tmp_path)
@@ -52,6 +53,8 @@ def test_one_that_hangs_is_restarted_and_one_that_was_stopped_is_not_started(
     engine: PodmanEngine, place: Place
 ) -> None:
     now_s, before = int(time.time()), engine.state("myst")
+    place("collect", now=now_s - 9000, exits=None)
+    (place.folder / "hangs").touch()
     for ago_s in (5400, 60, -1800):
         place("collect", now=now_s - ago_s, exits=None)
     done = place.json("heal", "--yes", now=now_s + 1800).data
