@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,7 +45,16 @@ class Model(StrEnum):
     """Models of ``optimize --model``."""
 
     DEFAULT = "default"
+    LP = "lp"
     SPEC = "spec"
+
+
+class Axis(StrEnum):
+    """What ``optimize --front`` limits."""
+
+    WATTS = "watts"
+    MOVES = "moves"
+    SHARE = "share"
 
 
 def main() -> None:
@@ -95,11 +104,10 @@ def forecast(
     report: Annotated[bool, typer.Option("--report", help="How good the forecasts are and have been.")] = False,
 ) -> Output:
     """Say what each node will earn in the next hours, with bands."""
-    from .render import forecasts
-
     if report and input_file is not None:
         raise UsageError("--report is about what was published and came true: it does not apply to --input")
     if input_file is not None:
+        from .render import forecasts
         from .standalone import forecast_document
 
         result = forecast_document(input_file, horizon, freq, levels)
@@ -111,7 +119,13 @@ def forecast(
         raise UsageError(f"--horizon {horizon} is too far ahead", "from the database up to 168 hours can be forecast")
     job = job_of(shared)
     result = single(job, "forecast", lambda job, store: plan_ahead(job, store, horizon, with_report=report))
-    return output_of(result, forecasts.expected)
+
+    def table(console: Any, data: Any) -> None:
+        from .render import forecasts  # A run of cron that prints no table need not load it.
+
+        forecasts.expected(console, data)
+
+    return output_of(result, table)
 
 
 @verb(
@@ -120,27 +134,31 @@ def forecast(
 def optimize(
     shared: Shared,
     model: Annotated[Model | None, typer.Option(help="Model to solve, instead of the configured one.")] = None,
-    risk: Annotated[float, typer.Option(min=0, max=1, help="0: by the mean. More is not supported yet.")] = 0,
+    risk: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, metavar="LAMBDA", help="Weight of bad futures, instead of the configured one."),
+    ] = None,
+    front: Annotated[Axis | None, typer.Option(help="Also what is earned within ever tighter limits on this.")] = None,
     input_file: Input = None,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="The input is one problem a line.")] = False,
 ) -> Output:
     """Decide how each host is shared out, and whether a change is worth making."""
     from .render import tables
 
-    if risk:
-        raise UsageError("--risk above 0 is not supported by this version")
     if input_file is not None:
         from .standalone import optimize_document, optimize_lines
 
         if jsonl or input_file.endswith(".jsonl"):
-            text, code = optimize_lines(input_file, model)
+            if front is not None:
+                raise UsageError("--front is of one problem", "give it a single document, not one a line")
+            text, code = optimize_lines(input_file, model, risk)
             return Output(None, exit_code=code, raw=text)
-        result = optimize_document(input_file, model)
+        result = optimize_document(input_file, model, risk, front)
     else:
         from .cycle import single
         from .planning import optimize as decide
 
-        result = single(job_of(shared), "optimize", lambda job, store: decide(job, store, model))
+        result = single(job_of(shared), "optimize", lambda job, store: decide(job, store, model, risk, front))
     if shared.fixed_now:
         solver = result.data["solver"]
         result.data["solver"] = {key: value for key, value in solver.items() if not key.endswith("_ms")}

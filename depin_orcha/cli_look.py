@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .errors import UsageError
-from .shell import LOOK_CODES, Output, Shared, verb
+from .shell import LOOK_CODES, Output, Shared, job_of, verb
 
 look_verbs = typer.Typer()
 
@@ -83,6 +83,41 @@ def history(
     return Output(data, show=show)
 
 
+@verb(look_verbs, "verdict", at=True, codes=LOOK_CODES, example="depin-orcha verdict --json | jq .data.reason")
+def verdict(shared: Shared) -> Output:
+    """Say whether each machine and each node is worth its power: keep, pause, stop, or it cannot be told."""
+    from .look import opened
+    from .render import decisions
+    from .verdict import NOTHING
+    from .verdict import verdict as judge
+
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = judge(job, known) if known else NOTHING
+    return Output(data, show=lambda console: decisions.verdict(console, data))
+
+
+@verb(look_verbs, "explain", at=True, codes=LOOK_CODES, example="depin-orcha explain --what-if storage_bytes=+1TB")
+def explain(
+    shared: Shared,
+    what_if: Annotated[
+        str | None, typer.Option("--what-if", metavar="RESOURCE=+AMOUNT", help="What more of it would bring: +1TB, +2.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option(min=0, metavar="USD", help="What that costs once, in USD.")] = None,
+) -> Output:
+    """Say why the latest plan is what it is: numbers with their evidence, what binds, at which price it flips."""
+    from .explain import explain as reasons_of
+    from .look import opened
+    from .render import decisions
+
+    if cost is not None and what_if is None:
+        raise UsageError("--cost is the price of what --what-if asks for", "name both, or leave out --cost")
+    job = job_of(shared)
+    with opened(shared) as (known, _, _):
+        data = reasons_of(job, known, what_if, cost)
+    return Output(data, show=lambda console: decisions.explain(console, data))
+
+
 @verb(look_verbs, "export", at=True, codes=LOOK_CODES, example="depin-orcha export --receipts -o receipts.csv")
 def export(
     shared: Shared,
@@ -117,26 +152,37 @@ def export(
     return Output(data, show=lambda console: money.exported(console, data))
 
 
-@verb(look_verbs, "backtest", at=True, codes=LOOK_CODES, example="depin-orcha backtest --forecasts --days 28")
+@verb(look_verbs, "backtest", at=True, codes=LOOK_CODES, example="depin-orcha backtest --days 28")
 def backtest(
     shared: Shared,
-    forecasts: Annotated[bool, typer.Option("--forecasts", help="Forecast past days again and score it.")] = False,
+    forecasts: Annotated[bool, typer.Option("--forecasts", help="Only forecast past days again and score it.")] = False,
     days: Annotated[int, typer.Option(min=1, max=365, help="Days to look back.")] = 14,
 ) -> Output:
-    """Replay what is stored, with what was known then, and say how good it was."""
+    """Replay what is stored, with what was known then: what other ways of deciding would have earned, and forecasts."""
     from .look import look
     from .plan_value import forecast_value
+    from .render import decisions, progress
     from .render import forecasts as tables
-    from .render import progress
     from .replay import forecast_accuracy
 
-    if not forecasts:
-        raise UsageError("say what to replay", "depin-orcha backtest --forecasts")
     only = frozenset(shared.node)
     shown = progress(hidden=shared.quiet)
-    data: dict[str, Any] = {
-        "policies": [],
+    data: dict[str, Any] = {"policies": []}
+    if not forecasts:
+        from .backtest import NOTHING, policies
+        from .realised import realised
+
+        job = job_of(shared)
+        data = look(shared, lambda known: policies(job, known, days, shown), NOTHING)
+        data |= {"realised": look(shared, lambda known: realised(known, only), [])}
+    data |= {
         "forecast_accuracy": look(shared, lambda known: forecast_accuracy(known, only, days, shown), []),
         "forecast_value": look(shared, lambda known: forecast_value(known, days), None),
     }
-    return Output(data, show=lambda console: tables.accuracy(console, data))
+
+    def show(console: Any) -> None:
+        if not forecasts:
+            decisions.policies(console, data)
+        tables.accuracy(console, data)
+
+    return Output(data, show=show)

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -69,8 +69,9 @@ class ForecastOptions(Section):
 class OptimizeOptions(Section):
     """``[optimize]``: when a change is worth making."""
 
-    model: Literal["default", "spec"] = "default"
-    """``default`` counts restarts and running costs; ``spec`` is the textbook programme, to compare with."""
+    model: Literal["default", "lp", "spec"] = "default"
+    """``default`` counts restarts and running costs; ``lp`` looks at every hour by itself, for fleets; ``spec`` is the
+    textbook programme, to compare with."""
     horizon_h: Annotated[int, Field(ge=1, le=168)] = 12
     """How long a plan is meant to hold, in hours."""
     learning_days: Annotated[float, Field(ge=0)] = 14
@@ -82,20 +83,13 @@ class OptimizeOptions(Section):
     min_dwell_h: Annotated[float, Field(ge=0)] = 1
     """Hours a grant is left alone after it changed."""
     risk: Annotated[float, Field(ge=0, le=1)] = 0
-    """0: decide by the mean; above 0 is not supported by this version."""
+    """Weight of the mean of the worst tenth of what forecasts hold possible; 0: decide by the mean of all."""
     min_improvement_pct: Annotated[float, Field(ge=0)] = 0
     """Net benefit needed, in percent of what the host earns now."""
     min_net_benefit_usd_per_hour: Annotated[float, Field(ge=0)] = 0
     """Net benefit needed, in USD per hour."""
     ignore_change_pct: Annotated[float, Field(ge=0)] = 0
     """Changes of a grant below this many percent are not made."""
-
-    @field_validator("risk")
-    @classmethod
-    def _risk_is_later(cls, value: float) -> float:
-        if value:
-            raise ValueError("expected 0: deciding by risk is not supported by this version")
-        return value
 
 
 class ApplyOptions(Section):

@@ -45,17 +45,6 @@ def price_per_kwh(costs: Costs, hour_s: int, listed: Listed) -> float | None:
     return _as_listed(listed, hour_s)
 
 
-def usd_per_kwh(costs: Costs, now_s: int, horizon_h: int, listed: Listed, usd_per_unit: float | None) -> float | None:
-    """Mean tariff in USD of those of the coming hours whose price is known; None where none is, or without a rate.
-
-    ``usd_per_unit``: what the currency of the tariff is worth.
-    """
-    hour_s = now_s // HOUR_S * HOUR_S
-    prices = [price_per_kwh(costs, hour_s + hour * HOUR_S, listed) for hour in range(horizon_h)]
-    known = [price for price in prices if price is not None]
-    return sum(known) / len(known) * usd_per_unit if known and usd_per_unit is not None else None
-
-
 def _by_the_clock(tariff: list[TariffHour], zone: ZoneInfo | None, hour_s: int) -> float:
     entries = sorted((one.from_, one.price) for one in tariff)
     starts = [start for start, _ in entries]

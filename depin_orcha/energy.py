@@ -106,6 +106,18 @@ def hours(known: AsOf, from_s: int, to_s: int) -> list[PowerHour]:
     return [PowerHour(*row) for row in rows]
 
 
+def watts_by_hour(known: AsOf, host: str, since_s: int) -> tuple[dict[int, float], str]:
+    """Hour -> mean power of a host in the completed hours from ``since_s`` on, and who said so last."""
+    rows = known.connection.execute(
+        f"SELECT observed_s / {HOUR_S} * {HOUR_S} AS hour, avg(watts), max(observed_s), source "  # noqa: S608
+        "FROM power_samples WHERE host = :host AND observed_s >= :since AND observed_s < :until AND learned_s <= :now "
+        "GROUP BY hour UNION SELECT hour_s, watts, hour_s, source FROM power_hours "
+        "WHERE host = :host AND hour_s >= :since AND learned_s <= :now ORDER BY 3",
+        {"host": host, "since": since_s, "until": known.now_s // HOUR_S * HOUR_S, "now": known.now_s},
+    ).fetchall()
+    return {row[0]: row[1] for row in rows}, rows[-1][3] if rows else ""
+
+
 def latest(known: AsOf, since_s: int) -> dict[str, PowerSample]:
     """Host -> its last reading at or after ``since_s``."""
     rows = known.connection.execute(

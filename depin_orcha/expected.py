@@ -9,7 +9,7 @@ from typing import Any
 
 from .asof import AsOf
 from .cycle import Job
-from .earned_series import HISTORY_DAYS, NATIVE, by_node, series_of
+from .earned_series import HISTORY_DAYS, NATIVE, by_node, down_hours, series_of
 from .learned import REFIT_H, Kept, learned
 from .scoring import Score, drifted, multipliers
 from .timefmt import rfc3339
@@ -78,8 +78,11 @@ def _made(
     origin_s = job.now_s // HOUR_S * HOUR_S
     hours = by_node(known.hours(since_s), origin_s)
     protocols = {node.name: node.protocol for node in known.nodes()}
+    down = down_hours(known, since_s)
     described = [
-        series_of(known, found, job.now_s, protocols[node]) for node, found in hours.items() if job.wanted(node)
+        series_of(known, found, job.now_s, protocols[node], down.get(node, {}))
+        for node, found in hours.items()
+        if job.wanted(node)
     ]
     if not described:
         return [], []

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import pairwise
+from math import ceil
+from statistics import fmean
 from typing import Any
 
 from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
-from .costs import usd_per_kwh
 from .cycle import Job
 from .earned_series import HISTORY_DAYS
-from .economics import Gate, NodeFacts, Terms, problem_node, yield_curve
-from .metering import listed_prices, tariff_currency_usd
-from .movable import Rules, rules
+from .economics import Fill, Gate, NodeFacts, Terms, problem_node, with_scenarios, yield_curve
+from .economics.offers import Offers, offers_of
+from .economics.yields import steady_hours
+from .growth import Growth, growth
+from .metering import usd_per_kwh_by_hour
+from .movable import Rules, pause_command, rules
 from .store import to_json
 from .types import DAY_S, HOUR_S, Quality, Resource
+from .until import disk_readings
 from .values import TESTNET, unit_price
+from .workload import busy_by_hour, usual_agreement_h
+
+_FULL = 0.97
+"""Beyond this share of its grant a disk counts as full."""
 
 
 def gather(job: Job, known: AsOf) -> list[NodeFacts]:
@@ -25,40 +35,82 @@ def gather(job: Job, known: AsOf) -> list[NodeFacts]:
     forecasts = known.forecasts()
     paused = {pause.node for pause in known.pauses()}
     tariff = _tariff(job, known)
+    fills = _fills(job, known)
     return [
-        _facts(job, known, name, forecasts.get(name), tariff, paused=None in paused or name in paused)
+        _facts(job, known, name, forecasts.get(name), tariff, fills.get(name), paused=None in paused or name in paused)
         for name in job.config.nodes
         if name in stored
     ]
 
 
-def _tariff(job: Job, known: AsOf) -> float | None:
-    """Mean price of a kWh over the horizon in USD; None where it is not known."""
-    costs, horizon_h = job.config.settings.costs, job.config.settings.optimize.horizon_h
-    listed = listed_prices(job, known, job.now_s // HOUR_S * HOUR_S, horizon_h)
-    return usd_per_kwh(costs, job.now_s, horizon_h, listed, tariff_currency_usd(job, known, job.now_s))
+def _tariff(job: Job, known: AsOf) -> list[float]:
+    """USD per kWh in each hour of the horizon, the mean where it is not listed yet; empty where none is known."""
+    hours = usd_per_kwh_by_hour(job, known, job.now_s // HOUR_S * HOUR_S, job.config.settings.optimize.horizon_h)
+    listed = [price for price in hours if price is not None]
+    return [fmean(listed) if price is None else price for price in hours] if listed else []
+
+
+def _fills(job: Job, known: AsOf) -> dict[str, Fill]:
+    """How the disks of storage nodes fill by their own history; all nodes of a group share what comes in."""
+    net: dict[str, float] = {}
+    stored: dict[str, float] = {}
+    groups: dict[str, list[str]] = {}
+    for name, options in job.config.nodes.items():
+        if rules(options.protocol).fills:
+            groups.setdefault(options.ingress_group or f"only {name}", []).append(name)
+            usage = known.usage(name).get(Resource.STORAGE_BYTES)
+            unit = _uses(options)[str(Resource.STORAGE_BYTES)]
+            found = disk_growth(known, name, unit)
+            if usage is not None and usage.used is not None and found is not None:
+                net[name], stored[name] = found.per_day / 24, usage.used / unit
+    fills: dict[str, Fill] = {}
+    for group, names in groups.items():
+        if all(name in net for name in names):
+            together = None if len(names) == 1 else group
+            incoming = sum(net[name] for name in names)
+            gone = -incoming / max(sum(stored[name] for name in names), 1e-9)
+            for name in names:
+                fills[name] = Fill(stored[name], max(incoming, 0.0), min(max(gone, 0.0), 1.0), together)
+    return fills
+
+
+def disk_growth(known: AsOf, name: str, unit: float) -> Growth | None:
+    """How the data of a node grew while its disk was not full, in units; a full one says nothing of what would come."""
+    readings = disk_readings(known, name)
+    return growth([(at_s, used / unit) for at_s, used, most in readings if most is None or used < _FULL * most])
 
 
 def _facts(
-    job: Job, known: AsOf, name: str, forecast: Mapping[str, Any] | None, tariff: float | None, *, paused: bool
+    job: Job,
+    known: AsOf,
+    name: str,
+    forecast: Mapping[str, Any] | None,
+    tariff: list[float],
+    fill: Fill | None,
+    *,
+    paused: bool,
 ) -> NodeFacts:
     options = job.config.nodes[name]
     planned = rules(options.protocol)
     uses = _uses(options)
     main = next(iter(uses))
+    since_s = job.now_s - HISTORY_DAYS * DAY_S
     seen = known.last_seen(name)
     details = seen.details if seen else {}
     hours = [
         hour
-        for hour in known.hours(job.now_s - HISTORY_DAYS * DAY_S, name)
+        for hour in known.hours(since_s, name)
         if hour.hour_s + HOUR_S <= job.now_s and hour.quality is Quality.MEASURED
     ]
-    usd_by_hour = _usd_by_hour(known, hours, job.now_s)
-    terms = _terms(known, options, name, planned)
+    usd_by_hour = worth_now(known, hours, job.now_s)
+    terms = grant_history(known, options, name)
     granted = [one for one in terms if one.units is not None]
     changes = [one.since_s for before, one in pairwise(granted) if one.units != before.units]
     limits = seen.limits.get(main) if seen else None
     mean = forecast["total"]["mean"] if forecast and forecast["unit"] == "usd_per_hour" else None
+    busy = busy_by_hour(known, name, main, since_s)
+    at_work = _kw_at_work(known, options, main)
+    running = [] if at_work is None or not busy else [fmean(busy.values()) * at_work * price for price in tariff]
     return NodeFacts(
         name=name,
         protocol=options.protocol,
@@ -75,12 +127,58 @@ def _facts(
         hours_since_change=(job.now_s - changes[-1]) / HOUR_S if changes else None,
         changes_last_day=sum(1 for at_s in changes if at_s > job.now_s - DAY_S),
         restart_loss_hours=planned.restart_loss_hours,
-        running_usd_per_unit_hour=_running_cost(job, known, name, main, tariff),
+        running_usd_per_unit_hour=fmean(running) if running else None,
         keep_reason=_keep_reason(job, known, name, hours, paused=paused) or planned.fixed(details),
-        disk=options.disk,
+        disk=options.disk if options.disk in job.config.host(options.host).disks else None,
         host=options.host,
         unlimited=Resource(main) in planned.unlimited(details),
+        offers=_offers(job, known, name, planned, (usd_by_hour, busy, terms), at_work),
+        fill=fill,
+        held_units=_held(known, name, main, uses[main]) if planned.pausable else 0.0,
+        band80=_band(forecast),
+        watts_per_unit=None if at_work is None or not busy else fmean(busy.values()) * at_work * 1000,
+        running_by_hour=tuple(running) if len(set(running)) > 1 else (),
     )
+
+
+def _band(forecast: Mapping[str, Any] | None) -> tuple[float, float] | None:
+    """The 80 % range of what is expected over the horizon, per hour."""
+    if not forecast or forecast["unit"] != "usd_per_hour" or forecast["total"]["lo80"] is None:
+        return None
+    total, hours = forecast["total"], forecast["horizon_h"]
+    return total["lo80"] / hours, total["hi80"] / hours
+
+
+def _held(known: AsOf, name: str, resource: str, per_unit: float) -> float:
+    """What is bound by running work, in units."""
+    usage = known.usage(name).get(Resource(resource))
+    return 0.0 if usage is None or not usage.used else usage.used / per_unit
+
+
+def _offers(
+    job: Job,
+    known: AsOf,
+    name: str,
+    planned: Rules,
+    history: tuple[Mapping[int, float], Mapping[int, float], list[Terms]],
+    at_work: float | None,
+) -> Offers | None:
+    """What the node can offer; work that begins now costs what it will cost over the usual length of an agreement."""
+    usd_by_hour, busy, terms = history
+    if not planned.pausable or not terms or terms[-1].units is None or not json.loads(terms[-1].terms):
+        return None
+    now_s = job.now_s // HOUR_S * HOUR_S
+    length_h = usual_agreement_h(known, name, job.now_s - HISTORY_DAYS * DAY_S)
+    coming = usd_per_kwh_by_hour(job, known, now_s, ceil(length_h))
+    ahead = [price for price in coming if price is not None]
+    running = at_work * fmean(ahead) if at_work is not None and len(ahead) == len(coming) else None
+    command = list(getattr(job.config.nodes[name], "provider_command", ()))
+    told = {one.terms: planned.told(json.loads(one.terms), command) for one in terms}
+    in_force = terms[-1].terms
+    told |= {in_force: (told[in_force][0], "")}
+    pause = pause_command(json.loads(in_force), command)
+    steady = steady_hours(usd_by_hour, terms)
+    return offers_of(usd_by_hour, busy, steady, (terms[-1].units, in_force), running, told, pause)
 
 
 def _uses(options: NodeOptions) -> dict[str, float]:
@@ -88,7 +186,7 @@ def _uses(options: NodeOptions) -> dict[str, float]:
     return {str(r): one for r, one in (options.uses_per_unit or adapter_class(options.protocol).uses_per_unit).items()}
 
 
-def _usd_by_hour(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, float]:
+def worth_now(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, float]:
     """What was earned in each hour, all at the prices of now: what a token was worth then is no merit of a grant."""
     prices = {one: unit_price(one, known.price_at(one, now_s), now_s) for one in {hour.currency for hour in hours}}
     usd_by_hour: dict[int, float] = {}
@@ -100,25 +198,10 @@ def _usd_by_hour(known: AsOf, hours: list[EarnedHour], now_s: int) -> dict[int, 
     return usd_by_hour
 
 
-def _running_cost(job: Job, known: AsOf, name: str, resource: str, tariff: float | None) -> float | None:
-    """Expected cost of power of one more unit, in USD per hour; None where watts or tariff are not known.
-
-    ``busy_watts`` counts for the largest grant, and only while the node works.
-    """
-    options = job.config.nodes[name]
-    if options.busy_watts is None or tariff is None:
-        return None
+def _kw_at_work(known: AsOf, options: NodeOptions, resource: str) -> float | None:
+    """kW of a unit at work: ``busy_watts`` counts for the largest grant; None where that or the watts are not known."""
     most = options.max_units or _host_units(known, options, resource)
-    readings = [
-        usage[Resource(resource)]
-        for _, usage in known.usage_history(name, job.now_s - HISTORY_DAYS * DAY_S)
-        if Resource(resource) in usage
-    ]
-    known_use = [one.used for one in readings if one.used is not None]
-    if not most or not known_use:
-        return None
-    busy = sum(1 for used in known_use if used > 0) / len(known_use)
-    return busy * options.busy_watts / most / 1000 * tariff
+    return None if options.busy_watts is None or not most else options.busy_watts / most / 1000
 
 
 def _host_units(known: AsOf, options: NodeOptions, resource: str) -> float | None:
@@ -140,12 +223,12 @@ def _keep_reason(job: Job, known: AsOf, name: str, hours: list[EarnedHour], *, p
     return None
 
 
-def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list[Terms]:
+def grant_history(known: AsOf, options: NodeOptions, name: str) -> list[Terms]:
     """The grant and its terms at each good reading of the last weeks, oldest first.
 
     A node that nothing limits has all that its host has, as far as that is known.
     """
-    since_s = known.now_s - HISTORY_DAYS * DAY_S
+    since_s, planned = known.now_s - HISTORY_DAYS * DAY_S, rules(options.protocol)
     resource, per_unit = next((Resource(one), amount) for one, amount in _uses(options).items())
     whole = _host_units(known, options, resource)
     allocated = {
@@ -162,19 +245,36 @@ def _terms(known: AsOf, options: NodeOptions, name: str, planned: Rules) -> list
     return readings
 
 
-def problem(job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: str) -> dict[str, Any]:
-    """The optimisation problem of all hosts, in the form of the public contract."""
+def problem(
+    job: Job,
+    known: AsOf,
+    facts: list[NodeFacts],
+    gate: Gate,
+    model: str,
+    *,
+    risk: float = 0.0,
+    more: Mapping[str, float] = {},
+) -> dict[str, Any]:
+    """The optimisation problem of all hosts, in the form of the public contract; each with so much ``more``.
+
+    ``risk`` above 0: with the futures that forecasts hold possible, and that much weight on the worst of them.
+    """
     options = job.config.settings.optimize
     hosts: list[dict[str, Any]] = []
     measured = known.hosts()
     for host in dict.fromkeys(node.host for name, node in job.config.nodes.items() if job.wanted(name)):
         own = job.config.host(host)
         capacity = {
-            resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0)
+            resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0) + more.get(resource, 0.0)
             for resource, amount in measured.get(host, ({}, {}))[0].items()
         }
-        nodes = [node for one in facts if one.host == host and (node := problem_node(one, gate, capacity)) is not None]
-        hosts.append({"host": host, "capacity": _enough(capacity, nodes), "nodes": nodes})
+        nodes = [
+            with_scenarios(node, one, options.horizon_h) if risk else node
+            for one in facts
+            if one.host == host and (node := problem_node(one, gate, capacity)) is not None
+        ]
+        disks = {mount: max(size, _on(mount, nodes)) for mount, size in own.disks.items()}
+        hosts.append({"host": host, "capacity": _enough(capacity, nodes), "disks": disks, "nodes": nodes})
     return {
         "schema": "depin-orcha/problem/1",
         "horizon_h": options.horizon_h,
@@ -186,7 +286,7 @@ def problem(job: Job, known: AsOf, facts: list[NodeFacts], gate: Gate, model: st
             "max_moves": None,
         },
         "hosts": hosts,
-    }
+    } | ({"risk": {"lambda": risk}} if risk else {})
 
 
 def _enough(capacity: Mapping[str, float], nodes: list[dict[str, Any]]) -> dict[str, float]:
@@ -194,5 +294,18 @@ def _enough(capacity: Mapping[str, float], nodes: list[dict[str, Any]]) -> dict[
     granted: dict[str, float] = {}
     for node in nodes:
         for resource, amount in node["uses_per_unit"].items():
-            granted[resource] = granted.get(resource, 0.0) + amount * node["current_units"]
+            granted[resource] = granted.get(resource, 0.0) + amount * _units_now(node)
     return {resource: capacity.get(resource, amount) for resource, amount in granted.items()}
+
+
+def _units_now(node: Mapping[str, Any]) -> float:
+    """What a node of the problem has now."""
+    named = [one["units"] for one in node.get("choices", ()) if one["name"] == node["current_choice"]]
+    return named[0] if named else node["current_units"]
+
+
+def _on(mount: str, nodes: list[dict[str, Any]]) -> float:
+    """Bytes granted on a disk: what is there is there, even where it is more than the owner says."""
+    storage = str(Resource.STORAGE_BYTES)
+    there = [one for one in nodes if one.get("disk") == mount]
+    return sum(one["uses_per_unit"].get(storage, 0.0) * _units_now(one) for one in there)

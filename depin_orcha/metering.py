@@ -125,6 +125,14 @@ def tariff_currency_usd(job: Job, known: AsOf, instant_s: int) -> float | None:
     return None if rate is None else float(rate.usd_per_unit)
 
 
+def usd_per_kwh_by_hour(job: Job, known: AsOf, from_s: int, hours: int) -> list[float | None]:
+    """What a kWh costs in USD, at today's rate, in each of so many hours from ``from_s`` on; None where not known."""
+    rate = tariff_currency_usd(job, known, job.now_s)
+    listed = listed_prices(job, known, from_s, hours)
+    prices = (price_per_kwh(job.config.settings.costs, from_s + i * HOUR_S, listed) for i in range(hours))
+    return [None if price is None or rate is None else price * rate for price in prices]
+
+
 def _price(job: Job, known: AsOf, hour_s: int) -> float | None:
     return price_per_kwh(job.config.settings.costs, hour_s, listed_prices(job, known, hour_s, 1))
 

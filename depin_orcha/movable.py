@@ -6,7 +6,8 @@ and is left to the owner.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,10 @@ class Rules:
 
     ``restart_loss_hours``: hours of income that a change costs. ``terms``: what beside the grant decides what is
     earned; only hours with equal terms are compared. ``unlimited``: resources of which the node may take all there
-    is. ``fixed``: why the grant of this very node cannot be moved, None where it can.
+    is. ``fixed``: why the grant of this very node cannot be moved, None where it can. ``pausable``:
+    it may rest for some hours of the day, which costs no more than their income. ``fills``:
+    it earns on what is stored, which grows by itself. ``told``: how people call terms,
+    and the command that sets them; without terms, the one that pauses.
     """
 
     movable: bool = False
@@ -31,6 +35,9 @@ class Rules:
     terms: Callable[[Details], Any] = lambda _: None
     unlimited: Callable[[Details], tuple[Resource, ...]] = lambda _: ()
     fixed: Callable[[Details], str | None] = lambda _: None
+    pausable: bool = False
+    fills: bool = False
+    told: Callable[[Any, Sequence[str]], tuple[str, str]] = lambda _, __: ("", "")
 
 
 def rules(protocol: str) -> Rules:
@@ -42,6 +49,30 @@ def _prices_offered(details: Details) -> Any:
     offers: list[dict[str, Any]] = details.get("offers") or []
     names = ("runtime", "glm_per_cpu_s", "glm_per_s", "glm_start")
     return sorted([str(offer.get(name)) for name in names] for offer in offers)
+
+
+def _prices_told(terms: Any, command: Sequence[str]) -> tuple[str, str]:
+    """What a thread costs by the hour, and the calls that set it for presets which are named as their runtime."""
+    prices = [(runtime, *(float(one) for one in rest)) for runtime, *rest in terms]
+    label = ", ".join(f"{thread * 3600:.4g}" for _, thread, *_ in prices) + " GLM/h"
+    calls: list[str] = []
+    for runtime, thread, second, start in prices:
+        options = [f"CPU={thread!r}", f"Duration={second!r}", *([f"Init price={start!r}"] if start else [])]
+        words = [word for option in options for word in ("--price", option)]
+        calls.append(shlex.join([*command, "preset", "update", "--no-interactive", "--name", runtime, *words]))
+    return label, " && ".join(calls)
+
+
+def pause_command(terms: Any, command: Sequence[str]) -> str:
+    """The calls of ``ya-provider`` after which nothing is offered any more; running agreements go on."""
+    return " && ".join(shlex.join([*command, "preset", "deactivate", runtime]) for runtime, *_ in terms)
+
+
+def _offers_nothing(details: Details) -> str | None:
+    """A provider without an offer has no cap that could be moved, only to be resumed by its owner."""
+    if details.get("offers") != []:
+        return None
+    return "it offers nothing: it is paused (resume it with: ya-provider preset activate NAME), or ya-provider is down"
 
 
 def _services_offered(details: Details) -> Any:
@@ -66,7 +97,14 @@ def _per_connection(details: Details) -> str | None:
 
 
 _RULES = {
-    "golem": Rules(movable=True, restart_loss_hours=0.1, terms=_prices_offered),
+    "golem": Rules(
+        movable=True,
+        restart_loss_hours=0.1,
+        terms=_prices_offered,
+        fixed=_offers_nothing,
+        pausable=True,
+        told=_prices_told,
+    ),
     "mysterium": Rules(movable=True, terms=_services_offered, unlimited=_unshaped, fixed=_per_connection),
-    "storj": Rules(restart_loss_hours=0.5),
+    "storj": Rules(restart_loss_hours=0.5, fills=True),
 }

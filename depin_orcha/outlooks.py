@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any
 
-from .asof import AsOf
-from .types import DECIMALS, HOUR_S, MonthOutlook, OutlookSource, decimal_text
+from .asof import AsOf, EarnedHour
+from .types import DECIMALS, HOUR_S, MonthOutlook, OutlookSource, Price, Quality, decimal_text
 from .until import outlook_row
 from .values import unit_price
 
@@ -97,11 +97,22 @@ def month_ends(known: AsOf, forecasts: Iterable[Mapping[str, Any]], now_s: int) 
 
 
 def _earned(known: AsOf, start_s: int, end_s: int) -> dict[tuple[str, str], _SoFar]:
+    """By node and currency; hours of one price are valued together, as every run asks for a whole month."""
+    rows = known.connection.execute(
+        "SELECT n.name, a.currency, v.price_usd, group_concat(a.amount), count(DISTINCT a.hour_s), v.price_source, "
+        "v.price_observed_s FROM nodes n CROSS JOIN accruals a ON a.node = n.name AND a.hour_s >= :start "
+        "AND a.hour_s < :end LEFT JOIN hour_values v ON v.currency = a.currency AND v.hour_s = a.hour_s "
+        "AND v.learned_s <= :now WHERE a.learned_s <= :now GROUP BY 1, 2, 3",
+        {"start": start_s, "end": end_s, "now": known.now_s},
+    )
     found: dict[tuple[str, str], _SoFar] = {}
-    for hour in known.hours(start_s):
-        if hour.hour_s < end_s:
-            one, usd = found.setdefault((hour.node, hour.currency), _SoFar()), known.usd(hour)
-            one.amount = DECIMALS.add(one.amount, hour.amount)
-            one.usd = None if usd is None or one.usd is None else DECIMALS.add(one.usd, usd)
-            one.hours += 1
+    for node, currency, price, amounts, hours, source, price_s in rows:
+        one, amount = found.setdefault((node, currency), _SoFar()), Decimal(0)
+        for text in amounts.split(","):
+            amount = DECIMALS.add(amount, Decimal(text))
+        value = None if price is None else Price(currency, Decimal(price), source, price_s)
+        usd = known.usd(EarnedHour(node, currency, start_s, amount, Quality.MEASURED, value))
+        one.amount = DECIMALS.add(one.amount, amount)
+        one.usd = None if usd is None or one.usd is None else DECIMALS.add(one.usd, usd)
+        one.hours += hours
     return found

@@ -23,6 +23,8 @@ from .types import DAY_S, HOUR_S, Quality
 _LEAST_HOURS = 20
 """Known hours of a day that make its mean."""
 Document = dict[str, Any]
+Grant = tuple[float, str | None]
+"""Units, and the name of the offer where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def _means(known: AsOf, made_s: int, problem: Document) -> dict[str, _Means] | N
     """Node -> its means, where the plan took its price from a forecast; None where something of that is unknown."""
     found: dict[str, _Means] = {}
     for node in _nodes(problem):
-        if node["frozen"] or node.get("segments"):
+        if node["frozen"] or node.get("segments") or node.get("choices"):
             continue
         forecast = _forecast(known, node["node"], made_s)
         if not node["current_units"] or forecast is None or forecast["unit"] == NATIVE:
@@ -123,21 +125,31 @@ def _between(problem: Document, result: Document, means: Mapping[str, _Means]) -
     """USD by which the plan was better than that of seasonal naive; None where both grant the same."""
     naive = _solved(_priced(problem, {name: one.naive for name, one in means.items()}))
     ours, theirs = _grants(result), _grants(naive)
-    if all(isclose(ours[name], theirs[name], rel_tol=1e-9, abs_tol=1e-9) for name in ours):
+    if all(_alike(one, theirs[name]) for name, one in ours.items()):
         return None
     truth = _priced(problem, {name: one.truth for name, one in means.items()})
     return _worth(truth, result, ours) - _worth(truth, naive, theirs)
 
 
-def _worth(truth: Document, result: Document, grants: Mapping[str, float]) -> float:
+def _alike(one: Grant, other: Grant) -> bool:
+    return one[1] == other[1] and isclose(one[0], other[0], rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _worth(truth: Document, result: Document, grants: Mapping[str, Grant]) -> float:
     """USD in 24 hours of grants at what came true, after the restarts that they took."""
-    held = _changed(truth, {name: {"current_units": units, "frozen": True} for name, units in grants.items()})
+    held = _changed(
+        truth,
+        {
+            name: {"frozen": True} | ({"current_units": units} if choice is None else {"current_choice": choice})
+            for name, (units, choice) in grants.items()
+        },
+    )
     per_hour = sum(host["value"]["current_usd_per_hour"] for host in _solved(held)["hosts"])
     return 24 * per_hour - sum(host["value"]["restart_loss_usd"] for host in result["hosts"])
 
 
 def _priced(problem: Document, usd_per_hour: Mapping[str, float]) -> Document:
-    units = {node["node"]: node["current_units"] for node in _nodes(problem)}
+    units = {node["node"]: node["current_units"] for node in _nodes(problem) if node["node"] in usd_per_hour}
     return _changed(problem, {name: {"usd_per_unit_hour": usd / units[name]} for name, usd in usd_per_hour.items()})
 
 
@@ -154,5 +166,5 @@ def _solved(problem: Document) -> Document:
     return solve(Problem.from_dict(problem), explain=False).to_dict()
 
 
-def _grants(result: Document) -> dict[str, float]:
-    return {node["node"]: node["units"] for host in result["hosts"] for node in host["nodes"]}
+def _grants(result: Document) -> dict[str, Grant]:
+    return {node["node"]: (node["units"], node["choice"]) for host in result["hosts"] for node in host["nodes"]}

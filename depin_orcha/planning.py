@@ -6,6 +6,7 @@ from typing import Any
 
 from .asof import AsOf
 from .cycle import Job, Result
+from .economics import Gate
 from .errors import ConfigError, ExitCode, FailureKind
 from .expected import node_forecasts
 from .grading import report
@@ -50,28 +51,29 @@ def forecast(job: Job, store: Store, horizon_h: int | None = None, *, with_repor
     return Result(data, warnings=watched.warnings)
 
 
-def optimize(job: Job, store: Store, model: str | None = None) -> Result:
-    """A stored plan for every host: what to grant, or why nothing is worth changing."""
-    from .economics import Gate
+def optimize(
+    job: Job, store: Store, model: str | None = None, risk: float | None = None, axis: str | None = None
+) -> Result:
+    """A stored plan for every host: what to grant, or why nothing is worth changing; with an ``axis``, a front too."""
     from .facts import gather, problem
     from .proposal import propose
+    from .tradeoff import front_of, frozen_by_thresholds
 
     known = AsOf(store.connection, job.now_s)
     _require_known_nodes(job, known)
     settings = job.config.settings
-    gate = Gate(
-        settings.optimize.learning_days,
-        settings.optimize.min_gain_usd_per_day,
-        settings.optimize.max_changes_per_day,
-        settings.optimize.min_dwell_h,
-    )
+    gate = gate_of(job)
     facts = gather(job, known)
-    data, document = propose(problem(job, known, facts, gate, model or settings.optimize.model), facts, gate)
+    weight = settings.optimize.risk if risk is None else risk
+    asked = problem(job, known, facts, gate, model or settings.optimize.model, risk=weight)
+    data, document = propose(asked, facts, gate)
     expires_s = job.now_s + settings.apply.max_plan_age_s
     with store.transaction():
         plan_id = store.add_plan(job.now_s, expires_s, data, document)
     stamp: dict[str, Any] = {"plan_id": plan_id, "made_at": rfc3339(job.now_s), "expires_at": rfc3339(expires_s)}
     data = stamp | data
+    if axis is not None:
+        data["front"] = front_of(asked, axis)
     failed = [host for host in data["hosts"] if host["status"] == "failed"]
     failures = [
         Failure(None, FailureKind.INTERNAL, f"no plan for host {host['host']}: {host['reason']}", "its grants stay")
@@ -80,7 +82,13 @@ def optimize(job: Job, store: Store, model: str | None = None) -> Result:
     code = ExitCode.OK
     if failed:
         code = ExitCode.INTERNAL if len(failed) == len(data["hosts"]) else ExitCode.PARTIAL
-    return Result(data, failures, code)
+    return Result(data, failures, code, frozen_by_thresholds(data))
+
+
+def gate_of(job: Job) -> Gate:
+    """When a change may be proposed, as configured."""
+    options = job.config.settings.optimize
+    return Gate(options.learning_days, options.min_gain_usd_per_day, options.max_changes_per_day, options.min_dwell_h)
 
 
 def _require_known_nodes(job: Job, known: AsOf) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .economics import Gate, NodeFacts, kept_because, left_out_because, must_move, short_of, uses_while_held
+from .economics.offers import Offer
 
 Data = dict[str, Any]
 
@@ -33,26 +36,73 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
         worth = {node["node"] for host in tried["hosts"] if host["decision"] == "apply" for node in host["nodes"]}
         forced = {name: reason for name, reason in forced.items() if name in worth}
     document = _without_grant(document, forced)
-    rejected: dict[str, str] = {}
-    while True:
-        data = _solved(document, explain=False)
-        unsure = {
-            node["node"]: reason
-            for host in data["hosts"]
-            for node in host["nodes"]
-            if node["changed"]
-            and node["node"] not in over
-            and (reason := short_of(by_name[node["node"]], gate, node["units"])) is not None
-        }
-        if not unsure:
-            break
-        rejected |= unsure
-        document = _frozen(document, {name: by_name[name] for name in unsure})
-    data = _solved(document, explain=_is_small(document))
+    sifted = _sift(document, by_name, gate, frozenset(over))
+    data = _solved(sifted.document, explain=_is_small(sifted.document))
     if present is not None:
         _tell_what_was_forced(data, present, forced)
-    _explain(data, document, by_name, gate, rejected)
-    return data, document
+    _explain(data, sifted, by_name, gate)
+    return data, sifted.document
+
+
+@dataclass(slots=True)
+class _Sifted:
+    """What is left of a problem once every move in its plan is sure enough and can be carried out.
+
+    ``rejected``: node -> why its best move is not sure enough. ``by_hand``: node -> the sure offer that only the
+    operator can set. ``best``: host -> the best plan that was rejected.
+    """
+
+    document: Data
+    rejected: dict[str, str] = field(default_factory=dict[str, str])
+    by_hand: dict[str, Offer] = field(default_factory=dict[str, Offer])
+    best: dict[str, Data] = field(default_factory=dict[str, Data])
+
+
+def _sift(document: Data, facts: Mapping[str, NodeFacts], gate: Gate, over: frozenset[str]) -> _Sifted:
+    """Solve again and again, without the moves that are not sure enough or nobody but the operator can make."""
+    sifted = _Sifted(document)
+    while True:
+        data = _solved(sifted.document, explain=False)
+        dropped: dict[str, set[str | None]] = {}
+        for host in data["hosts"]:
+            unsure: dict[str, str] = {}
+            for node in host["nodes"]:
+                one, choice = facts[node["node"]], node["choice"]
+                if not node["changed"] or one.name in over:
+                    continue
+                reason = short_of(one, gate, node["units"], choice)
+                offer = one.offers.named(choice) if one.offers and choice else None
+                if reason is not None:
+                    unsure[one.name] = reason
+                    dropped[one.name] = {choice}
+                elif one.offers and offer is not None and offer.command:
+                    sifted.by_hand.setdefault(one.name, offer)
+                    dropped[one.name] = {other.name for other in one.offers.offers if other.command}
+            if unsure:
+                sifted.rejected |= {name: why for name, why in unsure.items() if name not in sifted.rejected}
+                sifted.best.setdefault(host["host"], _rejected_plan(host, unsure))
+        if not dropped:
+            return sifted
+        sifted.document = _changed_nodes(sifted.document, partial(_without, dropped=dropped, facts=facts))
+
+
+def _without(node: Data, *, dropped: Mapping[str, set[str | None]], facts: Mapping[str, NodeFacts]) -> Data:
+    """A node without some of its offers, or at rest where it has none."""
+    names = dropped.get(node["node"])
+    if names is None:
+        return {}
+    if "choices" in node:
+        return {"choices": [one for one in node["choices"] if one["name"] not in names]}
+    return {"frozen": True, "uses_per_unit": uses_while_held(facts[node["node"]])}
+
+
+def _rejected_plan(host: Data, unsure: Mapping[str, str]) -> Data:
+    return {
+        "value": host["value"],
+        "units": {node["node"]: node["units"] for node in host["nodes"]},
+        "choices": {node["node"]: node["choice"] for node in host["nodes"] if node["choice"] is not None},
+        "short_of": [f"{name}: {reason}" for name, reason in unsure.items()],
+    }
 
 
 def _solved(document: Data, *, explain: bool) -> Data:
@@ -76,14 +126,6 @@ def _without_grant(document: Data, names: Mapping[str, str]) -> Data:
     return _changed_nodes(document, lambda node: {"current_units": None} if node["node"] in names else {})
 
 
-def _frozen(document: Data, nodes: Mapping[str, NodeFacts]) -> Data:
-    def change(node: Data) -> Data:
-        one = nodes.get(node["node"])
-        return {"frozen": True, "uses_per_unit": uses_while_held(one)} if one else {}
-
-    return _changed_nodes(document, change)
-
-
 def _tell_what_was_forced(data: Data, present: Data, forced: Mapping[str, str]) -> None:
     """Put back what the forced nodes have now, and compare with what the host earns now."""
     before = {node["node"]: node for host in present["hosts"] for node in host["nodes"]}
@@ -104,11 +146,9 @@ def _tell_what_was_forced(data: Data, present: Data, forced: Mapping[str, str]) 
             }
 
 
-def _explain(
-    data: Data, document: Data, facts: Mapping[str, NodeFacts], gate: Gate, rejected: Mapping[str, str]
-) -> None:
+def _explain(data: Data, sifted: _Sifted, facts: Mapping[str, NodeFacts], gate: Gate) -> None:
     """Say of every node that was left alone by the gate why it was, and of the plan what it comes down to."""
-    capacity = {host["host"]: host["capacity"] for host in document["hosts"]}
+    capacity = {host["host"]: host["capacity"] for host in sifted.document["hosts"]}
     left_out = {one.name: reason for one in facts.values() if (reason := left_out_because(one)) is not None}
     for host in data["hosts"]:
         host["advice"] += [
@@ -118,18 +158,46 @@ def _explain(
         ]
         for node in host["nodes"]:
             one = facts[node["node"]]
-            kept = rejected.get(one.name) or kept_because(one, gate, capacity[host["host"]])
+            kept = (
+                sifted.rejected.get(one.name) or kept_because(one, gate, capacity[host["host"]]) or _unknown(one, node)
+            )
             if kept and not node["changed"]:
                 node["reason"] = kept
-                node["evidence"] = one.curve.evidence if one.lever else node["evidence"]
+                node["evidence"] = _known(one) if one.lever else node["evidence"]
+            if one.name in sifted.by_hand:
+                host["advice"].append(_by_hand(one, sifted.by_hand[one.name]))
         reasons = dict.fromkeys(f"{node['node']}: {node['reason']}" for node in host["nodes"] if not node["changed"])
+        best = sifted.best.get(host["host"])
         if host["decision"] == "hold" and host["nodes"]:
-            if any(node["node"] in rejected for node in host["nodes"]):
-                host["status"] = "held"
+            if best is not None:
+                host |= {"status": "held", "runner_up": best}
             host["reason"] = "; ".join(reasons)
     data["reason"] = _summary(data, facts)
-    if data["decision"] == "hold" and rejected:
+    if data["decision"] == "hold" and sifted.rejected:
         data["status"] = "held"
+
+
+def _known(one: NodeFacts) -> str:
+    return one.curve.evidence if one.offers is None else one.offers.evidence
+
+
+def _unknown(one: NodeFacts, node: Data) -> str | None:
+    """Why nobody knows whether another grant would be better; None where it is known."""
+    if not one.lever or node["evidence"] != "none":
+        return None
+    if one.offers is None:
+        return f"what another grant would earn is not measured: {one.curve.reason}"
+    return f"which of the {len(one.offers.offers)} offers earns most is not measured: what differs may be chance"
+
+
+def _by_hand(node: NodeFacts, offer: Offer) -> Data:
+    """What a plan cannot carry out is told with what it is worth and the command for it."""
+    gain = node.offers.gain(offer.name) if node.offers else None
+    day = None if gain is None else gain.times(24)
+    worth = "" if day is None else f" would bring {day.mean:+.2f} USD a day, at least {day.lo80:+.2f}"
+    power = "" if offer.running_usd_per_hour is not None else ", before power"
+    text = f"{node.name}: {offer.name}{worth}{power}; no plan sets that, you can: {offer.command}"
+    return {"kind": "by_hand", "node": node.name, "units": offer.units, "text": text}
 
 
 def _summary(data: Data, facts: Mapping[str, NodeFacts]) -> str:
@@ -138,10 +206,13 @@ def _summary(data: Data, facts: Mapping[str, NodeFacts]) -> str:
         return "; ".join(advice) or "no node has told yet what it is granted: collect first"
     if data["decision"] == "hold":
         held = [f"{host['host']}: {host['reason']}" for host in data["hosts"] if host["nodes"]]
+        hand = [one["text"] for host in data["hosts"] for one in host["advice"] if one["kind"] == "by_hand"]
+        if hand:
+            return f"by hand: {'; '.join(hand)}; nothing else is worth changing: {'; '.join(held)}"
         return f"no change worth making: {'; '.join(held)}"
     applied = [host for host in data["hosts"] if host["decision"] == "apply"]
     moved = [node for host in applied for node in host["nodes"] if node["changed"]]
-    moves = ", ".join(f"{one['node']} {_units(one['previous_units'])} -> {one['units']:g} units" for one in moved)
+    moves = ", ".join(f"{one['node']} {_move(one)}" for one in moved)
     if any(facts[one["node"]].usd_per_hour_forecast is None for one in moved):
         return f"{moves}: nothing is known yet of what that is worth"
     usd_per_day = round(24 * sum(host["value"]["net_benefit_usd_per_hour"] for host in applied), 2) + 0.0
@@ -150,5 +221,8 @@ def _summary(data: Data, facts: Mapping[str, NodeFacts]) -> str:
     return f"{moves}: {usd_per_day:+.2f} USD a day {after}"
 
 
-def _units(units: float | None) -> str:
-    return "nothing" if units is None else f"{units:g}"
+def _move(node: Data) -> str:
+    if node["choice"] is not None:
+        return f"{node['previous_choice'] or 'nothing'} -> {node['choice']}"
+    before = "nothing" if node["previous_units"] is None else f"{node['previous_units']:g}"
+    return f"{before} -> {node['units']:g} units"

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from .asof import AsOf, EarnedHour
-from .earned_series import HISTORY_DAYS, NATIVE, by_node, series_of
+from .earned_series import HISTORY_DAYS, NATIVE, by_node, down_hours, series_of
 from .types import DAY_S, HOUR_S, Quality
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ def forecast_accuracy(known: AsOf, only: frozenset[str], days: int, progress: Pr
     end_s = known.now_s // HOUR_S * HOUR_S
     first_s = end_s - (HISTORY_DAYS + days) * DAY_S
     hours = by_node((hour for hour in known.hours(first_s) if not only or hour.node in only), end_s)
-    learned = _learned(known, first_s)
+    learned, down = _learned(known, first_s), down_hours(known, first_s)
     protocols = {node.name: node.protocol for node in known.nodes()}
     nodes: dict[str, _Node] = {}
     for origin_s in progress(range(end_s - days * DAY_S, end_s, DAY_S)):
         described = [
-            series_of(known, before, origin_s, protocols[name])
+            series_of(known, before, origin_s, protocols[name], down.get(name, {}))
             for name, found in hours.items()
             if (before := [one for one in found if _was_known(one, origin_s, learned)])
         ]

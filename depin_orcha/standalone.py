@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from .cycle import Result
 from .errors import DataError, ExitCode, UsageError
+from .tradeoff import front_of, frozen_by_thresholds
 from .types import Failure, FailureKind
 
 
@@ -51,25 +52,29 @@ def _levels(text: str) -> tuple[float, ...]:
     return tuple(int(value) if value.is_integer() else value for value in values)
 
 
-def optimize_document(name: str, model: str | None) -> Result:
-    """The plan of one problem document."""
-    data = _solved(_parsed(read_input(name), name), model, name)
+def optimize_document(name: str, model: str | None, risk: float | None = None, axis: str | None = None) -> Result:
+    """The plan of one problem document; with an ``axis``, a front too."""
+    document = _asked(_parsed(read_input(name), name), model, risk)
+    data = _solved(document, name)
+    if axis is not None:
+        data["front"] = front_of(document, axis)
     failed = [host for host in data["hosts"] if host["status"] == "failed"]
     failures = [
         Failure(None, FailureKind.INTERNAL, f"no plan for host {host['host']}: {host['reason']}") for host in failed
     ]
-    return Result(data, failures, _code(data, failed))
+    return Result(data, failures, _code(data, failed), frozen_by_thresholds(data))
 
 
-def optimize_lines(name: str, model: str | None) -> tuple[str, ExitCode]:
+def optimize_lines(name: str, model: str | None, risk: float | None = None) -> tuple[str, ExitCode]:
     """One plan a line for one problem a line; a bad line becomes ``{"line", "error"}`` and exit code 65."""
     lines: list[str] = []
     code = ExitCode.OK
     for number, line in enumerate(read_input(name).splitlines(), start=1):
         if not line.strip():
             continue
+        where = f"line {number}"
         try:
-            lines.append(json.dumps(_solved(_parsed(line, f"line {number}"), model, f"line {number}"), allow_nan=False))
+            lines.append(json.dumps(_solved(_asked(_parsed(line, where), model, risk), where), allow_nan=False))
         except DataError as error:
             lines.append(json.dumps({"line": number, "error": error.message}))
             code = ExitCode.DATA
@@ -87,11 +92,22 @@ def _parsed(text: str, where: str) -> Any:
         raise DataError(f"{where}: not JSON ({error})") from None
 
 
-def _solved(document: Any, model: str | None, where: str) -> dict[str, Any]:
+def _asked(document: Any, model: str | None, risk: float | None) -> Any:
+    """A document with what the command line says otherwise."""
+    if not isinstance(document, dict):
+        return document
+    changed = cast("dict[str, Any]", document)
+    if model is not None:
+        changed = changed | {"model": model}
+    own: Any = changed.get("risk")
+    if risk is not None and (own is None or isinstance(own, dict)):
+        changed = changed | {"risk": cast("dict[str, Any]", own or {}) | {"lambda": risk}}
+    return changed
+
+
+def _solved(document: Any, where: str) -> dict[str, Any]:
     from .optimize import Problem, solve
 
-    if model is not None and isinstance(document, dict):
-        document = cast("dict[str, Any]", document) | {"model": model}
     try:
         problem = Problem.from_dict(document)
     except ValueError as error:

@@ -44,17 +44,23 @@ def limits_ahead(known: AsOf, node: str, protocol: str) -> Iterator[dict[str, An
 
 
 def _disk(known: AsOf, node: str, granted: float, used: float) -> dict[str, Any]:
-    readings = _read(
-        known,
-        "SELECT min(observed_s), storage_bytes_used FROM usage_samples WHERE node = :node AND observed_s >= :since "
-        "AND learned_s <= :now AND storage_bytes_used IS NOT NULL GROUP BY observed_s / :every ORDER BY 1",
-        node,
-        DAY_S,
-    )
+    readings = [(at_s, stored) for at_s, stored, _ in disk_readings(known, node)]
     free = f"{max(granted - used, 0) / 1e12:.2f} of {granted / 1e12:.2f} TB are free"
     if used >= granted:
         return outlook_row(node, "disk_full", "reached", f"the disk is full: {free}", Reached(0.0, 0.0, 0.0))
     return _told(node, "disk_full", readings, granted - used, free, ("TB", 1e-12))
+
+
+def disk_readings(known: AsOf, node: str) -> list[tuple[int, float, float | None]]:
+    """(instant, bytes stored, bytes granted), one a day of the last month, oldest first."""
+    return _read(
+        known,
+        "SELECT min(observed_s), storage_bytes_used, storage_bytes_allocated FROM usage_samples WHERE node = :node "
+        "AND observed_s >= :since AND learned_s <= :now AND storage_bytes_used IS NOT NULL "
+        "GROUP BY observed_s / :every ORDER BY 1",
+        node,
+        DAY_S,
+    )
 
 
 def _month_close(known: AsOf, node: str) -> dict[str, Any]:
@@ -106,8 +112,8 @@ def _collection(known: AsOf, node: str) -> Iterator[dict[str, Any]]:
         yield _told(node, "uncollected_limit", readings, most - waiting, at, ("DATA", 1.0), falls=False)
 
 
-def _read(known: AsOf, sql: str, node: str, every_s: int) -> _Readings:
-    """(instant, amount), one for each span of ``every_s``."""
+def _read(known: AsOf, sql: str, node: str, every_s: int) -> list[Any]:
+    """(instant, amount, ...), one for each span of ``every_s``."""
     since_s = known.now_s - _LOOK_BACK_DAYS * DAY_S
     # With min(), SQLite takes the other column from the row that has it.
     return known.connection.execute(

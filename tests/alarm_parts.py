@@ -78,12 +78,13 @@ class Life:
         at_risk: float | None = None,
         working: bool | None = None,
         reason: str = "fine",
+        status: HealthStatus = HealthStatus.UP,
     ) -> Snapshot:
         earned = EarningsSample(observed_s, self.counters[name], CURRENCY, SampleKind.COUNTER)
         own = {"read": observed_s} if details is None else dict(details)
         owed = () if at_risk is None else (StandingAmount(Standing.AT_RISK, Decimal(str(at_risk)), CURRENCY),)
         used = {} if working is None else {Resource.CPU_CORES: Usage(4.0, 4.0 if working else 0.0)}
-        health = Health(HealthStatus.UP, reason, own)
+        health = Health(status, reason, own)
         return Snapshot(name, observed_s, (earned,), health, used, standings=owed)
 
     def anomalies(self, verb: str, now_s: int | None = None) -> list[dict[str, Any]]:

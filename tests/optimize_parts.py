@@ -31,3 +31,23 @@ def decided(*nodes: dict[str, Any], **more: Any) -> HostPlan:
 def grants(host: HostPlan) -> list[float]:
     """Units of each node."""
     return [each.units for each in host.nodes]
+
+
+def offer(name: str, current: str | None, *choices: tuple[str, float, float], **changes: Any) -> dict[str, Any]:
+    """A node with choices of (name, units, income per hour)."""
+    return {
+        "node": name,
+        "uses_per_unit": {"cpu_cores": 1},
+        "choices": [{"name": each, "units": units, "usd_per_hour": usd} for each, units, usd in choices],
+        "current_choice": current,
+    } | changes
+
+
+def box(name: str, *nodes: dict[str, Any], **capacity: float) -> dict[str, Any]:
+    """A host with these nodes."""
+    return {"host": name, "capacity": capacity or {"cpu_cores": 8}, "nodes": list(nodes)}
+
+
+def planned(*hosts: dict[str, Any], horizon_h: int = 12, explain: bool = True, **top: Any) -> Plan:
+    """The plan of several hosts."""
+    return solve(Problem.from_dict({"horizon_h": horizon_h, "hosts": list(hosts)} | top), explain=explain)

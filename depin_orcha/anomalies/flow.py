@@ -8,14 +8,20 @@ of it in each hour after, so that over k hours
     T_k = (u[1] / s1^2 + (1 - rho) sum u[j] / sj^2) / sqrt(1 / s1^2 + (1 - rho)^2 sum 1 / sj^2)
 
 is the matched filter for it: standard normal where nothing is wrong, with s the spread of u at that hour of the day.
-How low it came in the weeks before is what heavier tails than normal are judged by.
+A steady slide to the present hour shows as 1 + (1 - rho)(j - 1) in hour j, up to a factor; with a[j] for that,
+
+    S_k = sum a[j] u[j] / sj^2 / sqrt(sum a[j]^2 / sj^2)
+
+is its matched filter, and the deeper one of the two counts.
+How low they came in the weeks before is what heavier tails than normal are judged by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import exp, isfinite, log, sqrt
+from math import exp, isfinite, log
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 from depin_orcha.types import HOUR_S
@@ -40,16 +46,19 @@ _OUTLIER = 8.0
 _LEAST_FACTOR = 0.02
 _SPIKE = 2.0
 """So many times the highest z that counts is a spike: its end is no fall."""
-_LEVEL_DAYS, _FIRST_DAYS = 7, 4
+_LEVEL_DAYS, _OLDEST_DAYS, _FIRST_DAYS = 7, 14, 4
+"""The level is that of so many known days, none of them older than so many."""
 _KNOWN = 0.75
 _DAY_KNOWN_H = 12
 _WEEK_H = 7 * 24
 _NEAR_H = 3
+_WORST_WEEK = 3
+"""What made the worst weeks may be faults that went unseen: so many-th of them counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The profile and the noise around it, by so many days; ``worst`` is about the lowest T_k in them.
+    """The profile and the noise around it, by so many days; ``worst`` is about the lowest T_k or S_k in them.
 
     Income above the profile is cut at z = ``most``: the end of a rich hour is no fall.
     """
@@ -77,29 +86,43 @@ class Flow:
         return earned, expected
 
     def fall(self, hours: Sequence[float | None], end_s: int) -> tuple[float, int, float, float]:
-        """The deepest fall that ends with the last hour: (T_k, k, earned, expected); T_k is 0 where there is none.
+        """The deepest fall that ends with the last hour: (T_k or S_k, k, earned, expected); 0 where there is none.
 
         Only falls count that are worth a word, over spans of which three quarters are known.
         """
         terms = self._terms(hours[-SPANS_H[-1] - 1 :], end_s)
         best = (0.0, 0, 0.0, 0.0)
-        step = 1 - self.rho
-        earned = expected = numerator = weight = 0.0
+        earned = expected = 0.0
         known = 0
-        spans = iter(SPANS_H)
-        span = next(spans)
+        sums = (0.0, 0.0, 0.0, 0.0, 0.0)
         for back, term in enumerate(reversed(terms), start=1):
             if term is not None:
                 y, e, u, w = term
-                if back == span and known + 1 >= _KNOWN * back and self._counts(earned + y, expected + e):
-                    t = (u * w + step * numerator) / sqrt(w + step * step * weight)
-                    if t < best[0]:
-                        best = (t, back, earned + y, expected + e)
                 known, earned, expected = known + 1, earned + y, expected + e
-                numerator, weight = numerator + u * w, weight + w
-            if back == span:
-                span = next(spans, 0)
+                own = (u * w, w, back * u * w, back * w, back * back * w)
+                sums = tuple(map(add, sums, own))
+                if back in SPANS_H and known >= _KNOWN * back and self._counts(earned, expected):
+                    a, b, c, d, f = sums
+                    t = min(self._sudden(a, b, u * w, w), self._slow(a, b, c, d, f, back, -1))
+                    if t < best[0]:
+                        best = (t, back, earned, expected)
         return best
+
+    def _sudden(self, uw: Any, weight: Any, first_uw: Any, first_weight: Any) -> Any:
+        """T_k of a fall by a constant factor, from sums over its hours and its first hour; of numbers or of arrays."""
+        step = 1 - self.rho
+        square = first_weight + step**2 * (weight - first_weight)
+        return (first_uw + step * (uw - first_uw)) / square**0.5
+
+    def _slow(self, uw: Any, weight: Any, uw_1: Any, weight_1: Any, weight_2: Any, first: Any, sign: int) -> Any:
+        """S_k of a slide, from sums of u / s^2 and 1 / s^2 times places (and squares of them); its first one is given.
+
+        Places go up with time where the sign is 1, down where it is -1.
+        """
+        slope = sign * (1 - self.rho)
+        base = 1 - slope * first
+        square = base**2 * weight + 2 * base * slope * weight_1 + slope**2 * weight_2
+        return (base * uw + slope * uw_1) / square**0.5
 
     def _terms(self, hours: Sequence[float | None], end_s: int) -> list[tuple[float, float, float, float] | None]:
         """(income, expected, u, 1 / s^2) of each hour but the first; None where it, or the one before, is not known."""
@@ -125,7 +148,7 @@ class Flow:
         return (earned < MATERIAL * expected) & (expected - earned >= _MISSING_H * self.level)
 
     def with_worst(self, u: Floats, sigma: Floats, y: Floats, expected: Floats) -> Flow:
-        """The same with the lowest T_k of the second worst week: what made the worst may be a fault that went unseen.
+        """The same with the lowest T_k or S_k of the third worst week.
 
         u, its sigma, income and what was expected of it are those of the same hours, NaN where not known.
         """
@@ -134,19 +157,21 @@ class Flow:
         known = np.isfinite(u) & np.isfinite(y)
         w = np.where(known, 1 / sigma**2, 0.0)
         uw = np.where(known, np.clip(u, -_OUTLIER * sigma, _OUTLIER * sigma), 0.0) * w
-        parts = (uw, w, np.where(known, y, 0.0), np.where(known, expected, 0.0), known)
-        sums = [np.concatenate(([0.0], np.cumsum(one))) for one in parts]
+        place = np.arange(len(u), dtype=np.float64)
+        of_u = (uw, w, place * uw, place * w, place**2 * w)
+        parts = np.stack([*of_u, np.where(known, y, 0.0), np.where(known, expected, 0.0), known])
+        sums = np.concatenate((np.zeros((len(parts), 1)), np.cumsum(parts, axis=1)), axis=1)
         lowest = np.zeros(len(u) // _WEEK_H + 1)
-        step = 1 - self.rho
         for span in SPANS_H:
             if span > len(u):
                 break
-            numerator, weight, earned, due, count = (one[span:] - one[:-span] for one in sums)
-            first_uw, first_w = uw[: len(u) - span + 1], w[: len(u) - span + 1]
-            numerator, weight = first_uw + step * (numerator - first_uw), first_w + step**2 * (weight - first_w)
-            at = np.flatnonzero((first_w > 0) & (count >= _KNOWN * span) & self._counts(earned, due))
-            np.minimum.at(lowest, at // _WEEK_H, numerator[at] / np.sqrt(weight[at]))
-        return replace(self, worst=float(np.sort(lowest)[:2][-1]))
+            found = sums[:, span:] - sums[:, :-span]
+            earned, due, count = found[5:]
+            at = np.flatnonzero((w[: len(w) - span + 1] > 0) & (count >= _KNOWN * span) & self._counts(earned, due))
+            a, b, c, d, e = (found[row, at] for row in range(5))
+            t = np.minimum(self._sudden(a, b, uw[at], w[at]), self._slow(a, b, c, d, e, place[at], 1))
+            np.minimum.at(lowest, at // _WEEK_H, t)
+        return replace(self, worst=float(np.sort(lowest)[:_WORST_WEEK][-1]))
 
 
 def learn_flow(y: Floats, end_s: int) -> Flow | None:
@@ -161,7 +186,7 @@ def learn_flow(y: Floats, end_s: int) -> Flow | None:
     weekday = hour[::24] // 24 % 7
     of_weekday = _factors_of_week(days, weekday)
     adjusted = days / of_weekday[weekday]
-    levels = np.array([_median(adjusted[max(0, one - _LEVEL_DAYS) : one]) for one in range(len(days) + 1)])
+    levels = np.array([_level(adjusted[max(0, one - _OLDEST_DAYS) : one]) for one in range(len(days) + 1)])
     level = float(levels[-1])
     if not level > 0:
         return None
@@ -229,6 +254,13 @@ def _by(values: Floats, group: NDArray[np.intp], size: int) -> Floats:
 
     medians = np.array([_median(values[group == one]) for one in range(size)])
     return np.where(np.isfinite(medians), medians, 1.0)
+
+
+def _level(days: Floats) -> float:
+    """The middle of the last days that are known: two or three that lie around an episode say too little."""
+    import numpy as np
+
+    return _median(days[np.isfinite(days)][-_LEVEL_DAYS:])
 
 
 def _median(values: Floats) -> float:

@@ -22,7 +22,7 @@ _RECENT_H, _LEAST_RECENT_H = 12, 6
 _BACK = ((24, 0.8), (_RECENT_H, 0.85), (4, 0.95))
 _FLOWS_AGAIN = ((2, 0.5),)
 """(hours, share of the usual): a fall is over when one of these is reached, a standstill when income flows again."""
-_PAYOUT_SIGMAS = 3.5
+_PAYOUT_SIGMAS = 3.4
 _SHIFT = 0.6
 _SHIFT_SIGMAS = 4.0
 _WEEK_H, _MONTH_DAYS = 168, 28

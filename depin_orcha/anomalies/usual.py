@@ -25,6 +25,7 @@ _FLOWS = 0.2
 """Largest share of hours without income that still counts as a flow."""
 _PAYOUTS, _APART_H, _IRREGULAR = 6, 6, 0.15
 _LAST_PAYOUTS = 14
+_OUTLIER = 2.5
 _ENDS_H = 12
 
 
@@ -214,7 +215,7 @@ def payouts_of(hours: Sequence[float | None]) -> list[tuple[int, float]]:
 def _payouts(hours: Sequence[float | None]) -> Payouts | None:
     """The usual payout of the last ones where they come at regular intervals; None where income is no such thing.
 
-    The spread is told by the middle of all and by their lower end.
+    The spread is that of all, of which none counts for more than some spreads of the middle ones.
     """
     import numpy as np
 
@@ -227,5 +228,7 @@ def _payouts(hours: Sequence[float | None]) -> Payouts | None:
         return None
     paid = np.array([amount for _, amount in found])
     below = -np.log(paid / np.median(paid))
-    spread = max(1.4826 * float(np.median(np.abs(below))), float(np.quantile(below, 0.95)) / 1.645, LEAST_SIGMA)
+    middling = 1.4826 * float(np.median(np.abs(below)))
+    clipped = np.clip(below, -_OUTLIER * middling, _OUTLIER * middling)
+    spread = max(float((clipped**2).mean()) ** 0.5, LEAST_SIGMA)
     return Payouts(float(np.median(paid[-_LAST_PAYOUTS:])), spread)

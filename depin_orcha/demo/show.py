@@ -69,6 +69,7 @@ def run_demo(db: Path | None) -> Result:
             seconds = round(time.monotonic() - started, 3)
             result.data["verbs"].append({"verb": "status", "exit_code": 0, "seconds": seconds})
     result.data |= {"simulated": True, "backfill": {"days": DAYS, "seconds": backfill_s}, "status": data}
+    result.data["paths"] = [str(path), str(job.config.path)]
     return result
 
 

@@ -142,7 +142,7 @@ class Fit:
 
 def fingerprint(series: Series) -> str:
     """Changes when a bin, a price or an outage of ``series`` does."""
-    told = sha256(f"{series.id}/{series.freq_s}/{series.end_s}".encode())
+    told = sha256(f"{series.id}/{series.freq_s}/{series.end_s}/{series.told}".encode())
     for part in (series.y, series.price if series.price is not None else np.empty(0), series.down):
         told.update(part.tobytes())
     return told.hexdigest()[:16]

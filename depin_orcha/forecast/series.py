@@ -41,8 +41,8 @@ class Series:
 
     ``y`` is what was earned in each bin, NaN where nothing was observed; ``price`` the last known price of one token
     in that bin, NaN before the first one, None for a series without prices; ``down`` marks bins in which the node
-    was not running, and ``told`` whether its states are known at all; ``end_s`` is the end of the last bin in epoch
-    seconds; series of the same ``protocol`` (empty: unknown) are siblings.
+    was not running, and ``told`` whether it is said of others that it ran or was idle in them; ``end_s`` is the end of
+    the last bin in epoch seconds; series of the same ``protocol`` (empty: unknown) are siblings.
     """
 
     id: str
@@ -83,7 +83,7 @@ class Series:
         y = _numbers(entry["y"], f"{path}.y")
         price = _prices(entry.get("price"), len(y), f"{path}.price")
         down = _down(entry.get("state"), len(y), f"{path}.state")
-        told = any(word is not None for word in entry.get("state") or ())
+        told = any(word in ("up", "idle") for word in entry.get("state") or ())
         protocol = entry.get("protocol") or ""
         if not isinstance(protocol, str):
             raise SeriesError(f"{path}.protocol: expected text, got {_shown(protocol)}")

@@ -1,135 +1,97 @@
-"""One host as the decision sees it: levers with mean prices, shared limits, and the exact value of any grants.
+"""What is decided together: levers with mean prices, shared limits, and the exact value of any grants.
 
-Grants are a mapping from node name to units. Everything here is exact arithmetic on the true earnings curve
-and the true restart charge; the linear programme of ``rows`` only searches.
+Grants are a mapping from lever name to level. Everything here is exact arithmetic on the true earnings curve, the
+true intake of what fills up and the true restart charge; the linear programme of ``rows`` only searches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from .problem import RESOURCES, Host, Node, Problem, Segment, Series
+from .fill import Path, paths
+from .lever import HAIR, Lever
+
+__all__ = ["HAIR", "NOISE", "Case", "Gain", "Grants", "Lever", "Limit", "Overage", "Share", "Weighing"]
 
 Grants = Mapping[str, float]
 
-HAIR = 1e-6
-"""Relative tolerance of every row, and the smallest part of its range by which a grant can move."""
 NOISE = 1e-9
 """Gains below this part of the money that moves are rounding, not gains."""
-RESTART_SHARE_OF_TOP = 0.35
-"""A node that was nearly idle still loses this part of what it could earn when it restarts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lever:
-    """One node: the grant in force, what it may become, and what it is worth.
-
-    ``price`` and ``running`` are horizon means in USD per unit and hour. ``lock`` says why the grant may not
-    be moved (``frozen``, ``dwell``, ``evidence``), None where it may.
-    """
-
-    name: str
-    previous: float | None
-    top: float
-    minimum: float
-    floor: float
-    lot: float
-    dead_band: float
-    on_off: bool
-    segments: tuple[Segment, ...]
-    price: float
-    running: float
-    loss_hours: float
-    fee_usd: float
-    ignore_pct: float
-    lock: str | None
-
-    @property
-    def base(self) -> float:
-        """The grant in force, in units; nothing granted yet is 0."""
-        return self.previous or 0.0
-
-    @property
-    def lowest(self) -> float:
-        """Smallest grant that breaks neither the floor nor the owner's wish."""
-        return self.floor if self.on_off else max(self.minimum, self.floor)
-
-    @property
-    def band(self) -> float:
-        """Smallest move that is made, in units."""
-        return max(self.dead_band, self.ignore_pct / 100 * self.base)
-
-    def curve(self, units: float) -> float:
-        """Units of segment 1 that earn as much as ``units`` do; the last segment has no end."""
-        worth: list[float] = []
-        left = units
-        for segment in self.segments[:-1]:
-            taken = min(left, segment.width_units)
-            worth.append(taken * segment.relative)
-            left -= taken
-        return math.fsum([*worth, left * self.segments[-1].relative])
-
-    def net(self, units: float) -> float:
-        """Income less running cost, USD per hour."""
-        return self.price * self.curve(units) - self.running * units
-
-    @property
-    def loss_curve(self) -> float:
-        """Units of segment 1 whose income is lost in every hour of a restart."""
-        return max(self.curve(self.base), RESTART_SHARE_OF_TOP * self.curve(self.top))
-
-    @property
-    def charge_usd(self) -> float:
-        """What one move costs once, in USD; nothing is lost where nothing was granted."""
-        if self.previous is None:
-            return 0.0
-        return self.loss_hours * max(0.0, self.price * self.loss_curve) + self.fee_usd
-
-    def breakpoints(self) -> Iterator[float]:
-        """Units at which the earnings curve bends."""
-        end = 0.0
-        for segment in self.segments[:-1]:
-            end += segment.width_units
-            yield end
-
-    def allows(self, units: float) -> bool:
-        """Whether this grant keeps every rule of the node itself; the grant in force needs only its range."""
-        slack = HAIR * max(units, self.base)
-        if self.lock:
-            return units == self.base
-        if not self.lowest - slack <= units <= self.top + slack:
-            return False
-        if self.on_off and units > 0 and units < self.minimum - slack:
-            return False
-        if units == self.base:
-            return True
-        whole = not self.lot or abs(units / self.lot - round(units / self.lot)) <= HAIR
-        return whole and abs(units - self.base) >= self.band * (1 - HAIR)
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something physical that nodes share: ``capacity`` of ``resource``, and what one unit of each takes of it."""
+    """Something that nodes share: ``capacity`` of ``resource``, and what one unit of each takes of it.
+
+    ``elsewhere`` is what others take of it, beside ``capacity``. ``host`` None: hosts share it.
+    """
 
     name: str
     resource: str
     capacity: float
     uses: dict[str, float]
+    host: str | None = None
+    elsewhere: float = 0.0
 
-    def used(self, units: Grants) -> float:
-        """What these grants take of it."""
-        return math.fsum(per_unit * units[name] for name, per_unit in self.uses.items())
+    @property
+    def hair(self) -> float:
+        """By how much the capacity may be exceeded in arithmetic."""
+        return HAIR * (self.capacity + self.elsewhere)
 
-    def is_full(self, units: Grants) -> bool:
-        """Whether these grants take all of it; what no node uses is never full."""
-        return bool(self.uses) and self.used(units) >= self.capacity * (1 - HAIR)
+
+@dataclass(frozen=True, slots=True)
+class Overage:
+    """A data cap that may be exceeded for ``usd_per_byte``; ``allowance`` and ``uses`` are bytes of this horizon."""
+
+    name: str
+    allowance: float
+    uses: dict[str, float]
+    usd_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One protocol may earn at most ``most`` of all income; the constants are what is earned outside the case."""
+
+    protocol: str
+    most: float
+    protocol_usd_per_hour: float = 0.0
+    total_usd_per_hour: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The row that keeps it."""
+        return f"income_share:{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How scenarios count: ``weight`` on the mean of the worst 1 - ``alpha``; ``elsewhere``: what others earn."""
+
+    weight: float
+    alpha: float
+    elsewhere: tuple[float, ...]
+
+    def cvar(self, incomes: Sequence[float]) -> float:
+        """Return the mean of the worst part of equally likely incomes."""
+        left = (1 - self.alpha) * len(incomes)
+        worst: list[float] = []
+        for income in sorted(incomes):
+            worst.append(income * min(1.0, left - len(worst)))
+            if len(worst) >= left:
+                break
+        return math.fsum(worst) / left
 
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What new grants are worth against the grants in force."""
+    """What new grants are worth against the grants in force.
+
+    ``judged_*`` is what decides: the same figures, but for the weight of scenarios.
+    """
 
     current_usd_per_hour: float
     new_usd_per_hour: float
@@ -138,35 +100,89 @@ class Gain:
     net_usd_per_hour: float
     noise_usd_per_hour: float
     moved: tuple[str, ...]
+    judged_current_usd_per_hour: float
+    judged_net_usd_per_hour: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
-    """One host to decide; levers are in the order of their names, whatever the order of the document."""
+    """What is decided together; levers are in the order of their names, whatever the order of the document."""
 
     levers: tuple[Lever, ...]
     limits: tuple[Limit, ...]
     horizon_h: int
     max_moves: int | None
+    overages: tuple[Overage, ...] = ()
+    shares: tuple[Share, ...] = ()
+    weighing: Weighing | None = None
 
-    @property
+    @cached_property
     def hold(self) -> dict[str, float]:
         """The grants in force."""
         return {lever.name: lever.base for lever in self.levers}
 
+    @cached_property
+    def by_name(self) -> dict[str, Lever]:
+        """Levers by their names."""
+        return {lever.name: lever for lever in self.levers}
+
+    @cached_property
+    def limits_of(self) -> dict[str, list[Limit]]:
+        """Limits that each lever takes something of."""
+        found: dict[str, list[Limit]] = {}
+        for limit in self.limits:
+            for name in limit.uses:
+                found.setdefault(name, []).append(limit)
+        return found
+
+    @cached_property
+    def own(self) -> tuple[Lever, ...]:
+        """Levers that are decided here; the others are there because they fill up from the same intake."""
+        return tuple(lever for lever in self.levers if lever.lock != "elsewhere")
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Lever, ...], ...]:
+        """Levers that share one intake."""
+        found: dict[str, list[Lever]] = {}
+        for lever in self.levers:
+            if lever.filling and lever.filling.fill.group is not None:
+                found.setdefault(lever.filling.fill.group, []).append(lever)
+        return tuple(tuple(group) for group in found.values() if len(group) > 1)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the worth of each lever depends on its own grant alone."""
+        return not (self.groups or self.overages or self.weighing)
+
     def lever(self, name: str) -> Lever:
         """Return the lever of that name."""
-        return next(lever for lever in self.levers if lever.name == name)
+        return self.by_name[name]
 
     def with_lever(self, name: str, **changes: object) -> Case:
         """Return the same case with some members of one lever replaced."""
         levers = tuple(replace(lever, **changes) if lever.name == name else lever for lever in self.levers)
         return replace(self, levers=levers)
 
+    def with_price(self, name: str, price: float) -> Case:
+        """Return the same case with another mean price of one lever; all its futures shift with it."""
+        lever = self.lever(name)
+        shift = price - lever.price
+        scenarios = tuple(each * price if lever.picks else each + shift for each in lever.scenarios)
+        return self.with_lever(name, price=price, weighed_price=lever.weighed_price + shift, scenarios=scenarios)
+
+    def locking(self, names: Iterable[str], lock: str) -> Case:
+        """Return the same case with these levers kept where they are."""
+        kept = set(names)
+        levers = tuple(
+            replace(lever, lock=lever.lock or lock) if lever.name in kept else lever for lever in self.levers
+        )
+        return replace(self, levers=levers)
+
     def unbound(self) -> Case:
         """Return the same case without dwell, evidence and thresholds: what one would do if all of it were trusted."""
         levers = tuple(
-            replace(lever, ignore_pct=0.0, lock=lever.lock if lever.lock == "frozen" else None) for lever in self.levers
+            replace(lever, ignore_pct=0.0, lock=lever.lock if lever.lock in {"frozen", "elsewhere"} else None)
+            for lever in self.levers
         )
         return replace(self, levers=levers, max_moves=None)
 
@@ -175,101 +191,154 @@ class Case:
         levers = tuple(replace(lever, loss_hours=0.0, fee_usd=0.0) for lever in self.levers)
         return replace(self, levers=levers)
 
-    def lowered_to(self, units: Grants) -> Case:
+    def lowered_to(self, grants: Grants) -> Case:
         """Return the same case with the owner's minimums no higher than these grants; sizes that work stay."""
-        wishes = {lever.name: lever.minimum if lever.on_off else units[lever.name] for lever in self.levers}
+        wishes = {lever.name: lever.minimum if lever.on_off else grants[lever.name] for lever in self.levers}
         levers = tuple(replace(lever, minimum=min(lever.minimum, wishes[lever.name])) for lever in self.levers)
         return replace(self, levers=levers)
 
     def reach(self, lever: Lever) -> float:
         """Units that the lever could have if it had the limits to itself; never more than its ``top``."""
-        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits if lever.name in limit.uses]
+        rooms = [limit.capacity / limit.uses[lever.name] for limit in self.limits_of.get(lever.name, ())]
         return min([lever.top, *rooms])
 
     def span(self, lever: Lever) -> float:
         """Natural size of the lever's grants, in units; never 0."""
-        return max(self.reach(lever), lever.base) or 1.0
+        return max(self.reach(lever), lever.units(lever.base)) or 1.0
 
-    def gain(self, units: Grants) -> Gain:
-        """Worth of ``units`` against the grants in force; net is gross less restart loss spread over the horizon."""
-        moved = [lever for lever in self.levers if units[lever.name] != lever.base]
-        pairs = [(lever.net(units[lever.name]), lever.net(lever.base)) for lever in moved]
-        gross = math.fsum(new - old for new, old in pairs)
+    def used(self, row: Limit | Overage, grants: Grants) -> float:
+        """What these grants take of a limit, or of an allowance."""
+        levers = self.by_name
+        return math.fsum(per_unit * levers[name].units(grants[name]) for name, per_unit in row.uses.items())
+
+    def is_full(self, limit: Limit, grants: Grants) -> bool:
+        """Whether these grants take all of it; what no node uses is never full."""
+        return bool(limit.uses) and self.used(limit, grants) >= limit.capacity - limit.hair
+
+    def broken_limits(self, grants: Grants) -> list[Limit]:
+        """Limits that these grants exceed by more than the tolerance."""
+        return [limit for limit in self.limits if self.used(limit, grants) > limit.capacity + limit.hair]
+
+    def broken_shares(self, grants: Grants) -> list[Share]:
+        """Protocols that earn more than their part under these grants."""
+        if not self.shares:
+            return []
+        gross = self.gross(grants)
+        total = math.fsum(gross.values())
+        scale = math.fsum(map(abs, gross.values()))
+        broken: list[Share] = []
+        for share in self.shares:
+            part = math.fsum(usd for name, usd in gross.items() if self.by_name[name].protocol == share.protocol)
+            over = part + share.protocol_usd_per_hour - share.most * (total + share.total_usd_per_hour)
+            if over > HAIR * (scale + abs(share.total_usd_per_hour)):
+                broken.append(share)
+        return broken
+
+    def gross(self, grants: Grants) -> dict[str, float]:
+        """Income of every lever before running cost, USD per hour."""
+        stored = self.stored(grants)
+        return {
+            lever.name: lever.price * lever.earns(grants[lever.name], stored.get(lever.name)) for lever in self.levers
+        }
+
+    def stored(self, grants: Grants) -> dict[str, Path]:
+        """What is stored, hour by hour, by the levers that share an intake."""
+        found: dict[str, Path] = {}
+        for group in self.groups:
+            fills = {lever.name: lever.filling.fill for lever in group if lever.filling}
+            found |= paths(fills, {name: grants[name] for name in fills}, self.horizon_h)
+        return found
+
+    def overage_usd(self, grants: Grants, hosts: frozenset[str] | None = None) -> float:
+        """What exceeding the data caps costs per hour; of some hosts: their part, by traffic."""
+        costs: list[float] = []
+        for cap in self.overages:
+            used = self.used(cap, grants)
+            cost = cap.usd_per_byte * max(0.0, used - cap.allowance) / self.horizon_h
+            if hosts is not None and used:
+                own = {name: per_unit for name, per_unit in cap.uses.items() if self.by_name[name].host in hosts}
+                cost *= self.used(replace(cap, uses=own), grants) / used
+            costs.append(cost)
+        return math.fsum(costs)
+
+    def nets(self, grants: Grants) -> dict[str, float]:
+        """Income less running cost of every lever, USD per hour."""
+        stored = self.stored(grants)
+        return {lever.name: lever.net(grants[lever.name], stored.get(lever.name)) for lever in self.levers}
+
+    def worth(self, grants: Grants) -> float:
+        """What decides between grants, before restart charges: their value, weighed by what may happen."""
+        scales = self._scales(grants)
+        usual = math.fsum(lever.weighed_price * earns - costs for lever, earns, costs in scales)
+        if self.weighing:
+            incomes = self._incomes(scales)
+            usual = (1 - self.weighing.weight) * usual + self.weighing.weight * self.weighing.cvar(incomes)
+        return usual - self.overage_usd(grants)
+
+    def _scales(self, grants: Grants) -> list[tuple[Lever, float, float]]:
+        """Of every lever, what its price falls on and its running cost, USD per hour."""
+        stored = self.stored(grants)
+        return [
+            (lever, lever.earns(grants[lever.name], path), lever.running * lever.loads(grants[lever.name], path))
+            for lever in self.levers
+            for path in (stored.get(lever.name),)
+        ]
+
+    def _incomes(self, scales: list[tuple[Lever, float, float]]) -> list[float]:
+        weighing = self.weighing
+        elsewhere = weighing.elsewhere if weighing else ()
+        return [
+            math.fsum([usd, *(lever.scenarios[index] * earns - costs for lever, earns, costs in scales)])
+            for index, usd in enumerate(elsewhere)
+        ]
+
+    def incomes(self, grants: Grants) -> list[float]:
+        """What is earned in every scenario, after running cost, USD per hour."""
+        scales = self._scales(grants)
+        overage = self.overage_usd(grants)
+        return [income - overage for income in self._incomes(scales)]
+
+    def judged(self, grants: Grants) -> float:
+        """What decides between grants: their worth less what getting there costs, per hour of the horizon."""
+        charges = [lever.charge_usd for lever in self.levers if grants[lever.name] != lever.base]
+        return self.worth(grants) - math.fsum(charges) / self.horizon_h
+
+    def gain(self, grants: Grants, host: str | None = None) -> Gain:
+        """Worth of grants against those in force, of one host or of all; net is gross less restart loss spread out."""
+        levers = [lever for lever in self.own if host in (None, lever.host)]
+        moved = [lever for lever in levers if grants[lever.name] != lever.base]
+        if self.is_plain:
+            changed = moved
+            old = {lever.name: lever.net(lever.base) for lever in levers}
+            new = {lever.name: lever.net(grants[lever.name]) if lever in moved else old[lever.name] for lever in levers}
+        else:
+            changed = levers
+            old, new = self.nets(self.hold), self.nets(grants)
+        hosts = None if host is None else frozenset({host})
+        before, after = (self.overage_usd(each, hosts) for each in (self.hold, grants))
+        gross = math.fsum([before, -after, *(new[lever.name] - old[lever.name] for lever in changed)])
         restart = math.fsum(lever.charge_usd for lever in moved)
+        net, current = gross - restart / self.horizon_h, math.fsum(old[lever.name] for lever in levers) - before
+        judged = self._judged(grants, host)
         return Gain(
-            current_usd_per_hour=math.fsum(lever.net(lever.base) for lever in self.levers),
-            new_usd_per_hour=math.fsum(lever.net(units[lever.name]) for lever in self.levers),
+            current_usd_per_hour=current,
+            new_usd_per_hour=math.fsum(new[lever.name] for lever in levers) - after,
             gross_usd_per_hour=gross,
             restart_loss_usd=restart,
-            net_usd_per_hour=gross - restart / self.horizon_h,
-            noise_usd_per_hour=NOISE * math.fsum(abs(new) + abs(old) for new, old in pairs),
+            net_usd_per_hour=net,
+            noise_usd_per_hour=NOISE * math.fsum(abs(new[lever.name]) + abs(old[lever.name]) for lever in changed),
             moved=tuple(lever.name for lever in moved),
+            judged_current_usd_per_hour=judged[0] if judged and host is None else current,
+            judged_net_usd_per_hour=judged[1] - restart / self.horizon_h if judged else net,
         )
 
-    def broken_limits(self, units: Grants) -> list[Limit]:
-        """Limits that these grants exceed by more than the tolerance."""
-        return [limit for limit in self.limits if limit.used(units) > limit.capacity * (1 + HAIR)]
+    def _judged(self, grants: Grants, host: str | None) -> tuple[float, float] | None:
+        """Worth now and what is gained, where a sum of means does not say it; of a host: with the others settled.
 
-
-def case_of(problem: Problem, host: Host) -> Case:
-    """Return the decision of one host; model ``spec`` leaves out segments, running cost, lots and restart charges."""
-    nodes = sorted(host.nodes, key=lambda node: node.node)
-    levers = [_lever(node, problem.thresholds.ignore_change_pct) for node in nodes]
-    if problem.model == "spec":
-        levers = [_textbook(lever) for lever in levers]
-    limits = [_limit(f"capacity:{key}", key, host.capacity[key], nodes) for key in RESOURCES if key in host.capacity]
-    for mount, size_bytes in sorted(host.disks.items()):
-        on_disk = [node for node in nodes if node.disk == mount]
-        limits.append(_limit(f"disk:{mount}", "storage_bytes", size_bytes, on_disk))
-    return Case(tuple(levers), tuple(limits), problem.horizon_h, problem.thresholds.max_moves)
-
-
-def _limit(name: str, resource: str, capacity: float, nodes: list[Node]) -> Limit:
-    uses = {node.node: node.uses_per_unit.get(resource, 0.0) for node in nodes}
-    return Limit(name, resource, capacity, {key: amount for key, amount in uses.items() if amount > 0})
-
-
-def _mean(series: Series) -> float:
-    return math.fsum(series) / len(series) if isinstance(series, tuple) else series
-
-
-def _lever(node: Node, ignore_pct: float) -> Lever:
-    return Lever(
-        name=node.node,
-        previous=node.current_units,
-        top=node.max_units,
-        minimum=node.min_units,
-        floor=node.floor_units,
-        lot=(node.step_units or 1.0) if node.integer else 0.0,
-        dead_band=0.0 if node.integer else node.step_units,
-        on_off=node.on_off,
-        segments=node.segments or (Segment(node.max_units, 1.0),),
-        price=_mean(node.usd_per_unit_hour),
-        running=_mean(node.running_usd_per_unit_hour),
-        loss_hours=node.restart_loss_hours,
-        fee_usd=node.restart_fee_usd,
-        ignore_pct=ignore_pct,
-        lock=_lock(node),
-    )
-
-
-def _lock(node: Node) -> str | None:
-    """Why a node may not be moved; an unknown time of the last change forbids nothing."""
-    if node.frozen:
-        return "frozen"
-    if node.hours_since_change is not None and node.hours_since_change < node.min_dwell_h:
-        return "dwell"
-    return "evidence" if node.evidence in {"prior", "none"} else None
-
-
-def _textbook(lever: Lever) -> Lever:
-    return replace(
-        lever,
-        lot=0.0,
-        dead_band=0.0,
-        on_off=False,
-        segments=(Segment(lever.top, 1.0),),
-        running=0.0,
-        loss_hours=0.0,
-        fee_usd=0.0,
-    )
+        Scenarios weigh, an overage is paid once, and what a disk no longer takes goes to one that earns less with it.
+        """
+        if self.is_plain and all(lever.weighed_price == lever.price for lever in self.levers):
+            return None
+        others = {lever.name: grants[lever.name] for lever in self.levers if host not in (None, lever.host)}
+        current = self.worth({**self.hold, **others})
+        return current, self.worth(grants) - current

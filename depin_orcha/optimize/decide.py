@@ -55,7 +55,7 @@ def decide(case: Case, thresholds: Thresholds, solver: Solver) -> Decision:
     if gain.moved:
         rejected, status = Rejected(found.units, gain, short_of), "held"
     else:
-        rejected = _locked_out(case, trusted)
+        rejected = locked_out(case, trusted)
         status = "held" if rejected else "optimal"
         rejected = rejected or _not_worth_a_restart(case, thresholds, solver)
     status = max(status, found.status, key=STATUSES.index)
@@ -64,7 +64,7 @@ def decide(case: Case, thresholds: Thresholds, solver: Solver) -> Decision:
 
 def shortfalls(gain: Gain, thresholds: Thresholds) -> Iterator[str]:
     """Every threshold that a plan fails, with its number, in words; none: the plan is applied."""
-    net, noise = gain.net_usd_per_hour, gain.noise_usd_per_hour
+    net, noise = gain.judged_net_usd_per_hour, gain.noise_usd_per_hour
     if not gain.moved:
         yield "it changes no node"
     elif net <= noise:
@@ -72,17 +72,17 @@ def shortfalls(gain: Gain, thresholds: Thresholds) -> Iterator[str]:
     wanted = thresholds.min_net_benefit_usd_per_hour
     if wanted and net < wanted - noise:
         yield f"its net benefit of {net:.4g} $/h is {wanted - net:.4g} short of min_net_benefit_usd_per_hour {wanted:g}"
-    base, pct = abs(gain.current_usd_per_hour), thresholds.min_improvement_pct
+    base, pct = abs(gain.judged_current_usd_per_hour), thresholds.min_improvement_pct
     if pct and base and 100 * (net + noise) < pct * base:
         yield f"its improvement of {100 * net / base:.4g} % is short of min_improvement_pct {pct:g}"
 
 
-def _locked_out(case: Case, trusted: Mutable | None) -> Rejected | None:
+def locked_out(case: Case, trusted: Mutable | None) -> Rejected | None:
     """Return the plan that dwell, evidence, ``ignore_change_pct`` or ``max_moves`` kept from being considered."""
     if trusted is None:
         return None
     gain = case.gain(trusted)
-    if not gain.moved or gain.net_usd_per_hour <= gain.noise_usd_per_hour:
+    if not gain.moved or gain.judged_net_usd_per_hour <= gain.noise_usd_per_hour:
         return None
     return Rejected(trusted, gain, tuple(_locks(case, trusted, gain)))
 
@@ -90,12 +90,14 @@ def _locked_out(case: Case, trusted: Mutable | None) -> Rejected | None:
 def _locks(case: Case, units: Mutable, gain: Gain) -> Iterator[str]:
     for name in gain.moved:
         lever = case.lever(name)
-        move = abs(units[name] - lever.base)
+        move = abs(lever.units(units[name]) - lever.units(lever.base))
         if lever.lock == "dwell":
             yield f"{name} changed less than min_dwell_h ago"
+        elif lever.lock == "restarts":
+            yield "as many hosts restart now as max_restarts_at_once allows"
         elif lever.lock == "evidence":
             yield f"the price of {name} is not measured"
-        elif move < lever.ignore_pct / 100 * lever.base:
+        elif not lever.picks and move < lever.ignore_pct / 100 * lever.base:
             yield f"the change of {name} by {move:.4g} units is below ignore_change_pct {lever.ignore_pct:g}"
     if case.max_moves is not None and len(gain.moved) > case.max_moves:
         yield f"it moves {len(gain.moved)} nodes, max_moves is {case.max_moves}"

@@ -42,14 +42,11 @@ class Field:
                 raise self.fault(f"has a key that is no text: {key!r}")
         return {key: Field(f"{self.path}.{key}", value) for key, value in members.items()}
 
-    def check_keys(self, known: Collection[str], required: Collection[str], unsupported: Collection[str] = ()) -> None:
-        """Refuse unknown keys, keys this version cannot honour, and missing ones, in that order."""
+    def check_keys(self, known: Collection[str], required: Collection[str]) -> None:
+        """Refuse unknown keys and missing ones, in that order."""
         members = self.mapping()
         for key, member in members.items():
-            if key in unsupported:
-                if member.raw not in (None, [], {}, ""):
-                    raise member.fault(f"{key} is not supported by this version")
-            elif key not in known:
+            if key not in known:
                 near = get_close_matches(key, known, 1)
                 raise member.fault("unknown key" + (f" (did you mean {near[0]}?)" if near else ""))
         for key in required:
@@ -88,6 +85,13 @@ class Field:
             raise self.fault(f"must be at least {minimum:g}, not {self.raw:g}")
         return float(self.raw) if abs(self.raw) > 1 / LARGEST else 0.0
 
+    def above(self, least: float, most: float) -> float:
+        """Return a number above ``least`` and at most ``most``."""
+        value = self.number()
+        if not least < value <= most:
+            raise self.fault(f"must be above {least:g} and at most {most:g}, not {value:g}")
+        return value
+
     def whole(self, minimum: int) -> int:
         """Return a whole number of at least ``minimum``."""
         value = self.number(minimum)
@@ -105,6 +109,10 @@ class Field:
         """One number, or an array of exactly ``length`` numbers."""
         if not isinstance(self.raw, list | tuple):
             return self.number()
+        return self.hourly(length)
+
+    def hourly(self, length: int) -> tuple[float, ...]:
+        """Return an array of exactly ``length`` numbers."""
         values = tuple(item.number() for item in self.items())
         if len(values) != length:
             raise self.fault(f"must have {length} numbers, one per hour, not {len(values)}")

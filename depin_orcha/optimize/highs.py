@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
+
+from depin_orcha.muted import stdout_muted
 
 from .rows import Program, Row
 
@@ -70,30 +73,37 @@ class Solver:
         cost = -_np.array(_with_tie_break(program))
         cost *= LARGEST_COST / (_np.abs(cost).max(initial=0.0) or 1.0)
         matrix, lower, upper = _arrays(program)
-        # Undoing the presolve of integer programmes can end in a wrong "infeasible", in a solve error, or in a line
-        # printed on stdout by the C++ side. For programmes of this size leaving it out costs no time.
+        # Undoing the presolve of integer programmes can end in a wrong "infeasible" or in a solve error. For programmes
+        # of this size leaving it out costs no time. Where heuristics undo one of their own, a line is printed.
         options = {} if relaxed else {"mip_rel_gap": 0.0, "time_limit": self.time_limit_s, "presolve": False}
         built = time.perf_counter()
-        found = _optimize.milp(
-            cost,
-            integrality=_np.zeros(len(cost)) if relaxed else _np.array(program.integer, dtype=int),
-            bounds=_optimize.Bounds(program.lower, program.upper),
-            constraints=_optimize.LinearConstraint(matrix, lower, upper),
-            options=options,
-        )
+        with nullcontext() if relaxed else stdout_muted():
+            found = _optimize.milp(
+                cost,
+                integrality=_np.zeros(len(cost)) if relaxed else _np.array(program.integer, dtype=int),
+                bounds=_optimize.Bounds(program.lower, program.upper),
+                constraints=_optimize.LinearConstraint(matrix, lower, upper),
+                options=options,
+            )
         self._count(program, matrix.nnz, built - begun, time.perf_counter() - built, found.get("mip_gap"))
         values = None if found.x is None else [float(value) for value in found.x]
         return Answer(_status(int(found.status), str(found.message)), values, str(found.message))
 
-    def price(self, program: Program, name: str) -> float | None:
+    def price(self, program: Program, name: str, *, less: bool = False) -> float | None:
         """Return what one more of the subject of a ``<=`` row would earn, in USD per hour; None without an optimum.
 
         The integer columns must be fixed by their bounds; marginals mean nothing otherwise. The row is widened by a
         hair first: where an optimum is degenerate, its marginals are not unique, and this one is about having more.
+        With ``less`` it is narrowed instead, and the answer is what one less would cost.
         """
+        if all(row.name != name for row in program.rows):
+            return 0.0  # nothing that is granted can take any of it
         begun = time.perf_counter()
         scale = max(map(abs, program.gain), default=0.0) or 1.0
-        rows = [replace(row, upper=row.upper + NUDGE) if row.name == name else row for row in program.rows]
+        rows = [
+            replace(row, upper=row.upper + (-NUDGE if less else NUDGE)) if row.name == name else row
+            for row in program.rows
+        ]
         matrix, lower, upper = _arrays(replace(program, rows=rows))
         equal = lower == upper
         over, under = ~equal & _np.isfinite(upper), ~equal & _np.isfinite(lower)
@@ -143,9 +153,11 @@ def _with_tie_break(program: Program) -> list[float]:
     gain = list(program.gain)
     tie = TIE * (max(map(abs, gain), default=0.0) or 1.0)
     for rank, columns in enumerate(program.levers):
-        gain[columns.up] -= tie
-        gain[columns.down] -= tie
-        gain[columns.units] -= tie / 10 * rank / len(program.levers)
+        moves = columns.switches if columns.lever.picks else [columns.up, columns.down]
+        for column in moves:
+            gain[column] -= tie
+        for column, units in columns.takes.items():
+            gain[column] -= tie / 10 * rank / len(program.levers) * (units > 0)
     return gain
 
 

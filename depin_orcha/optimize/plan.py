@@ -41,11 +41,46 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class ShadowPrice:
-    """What a little more of a limited resource would earn, with moves and lots as planned."""
+    """What a little more of a limited resource would earn, with moves and lots as planned.
+
+    ``less_usd_per_unit_hour`` is what a little less would cost: the same but where an optimum is degenerate; None
+    where there is no plan with less.
+    """
 
     constraint: str
     resource: str
     usd_per_unit_hour: float
+    less_usd_per_unit_hour: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedCost:
+    """By how much the price of an idle node must rise before it gets a grant."""
+
+    node: str
+    usd_per_unit_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class CapCost:
+    """What keeping to a cap costs over all hosts that it links: worth of the best grants without it less with it."""
+
+    constraint: str
+    usd_per_hour: float
+
+
+@dataclass(frozen=True, slots=True)
+class RiskWorth:
+    """Mean income of the worst 1 - ``alpha`` of all scenarios, over all hosts that are decided together.
+
+    ``net_benefit_usd_per_hour`` is what was judged: the net benefit with ``weight`` of these and the rest of the mean.
+    """
+
+    weight: float
+    alpha: float
+    current_cvar_usd_per_hour: float
+    new_cvar_usd_per_hour: float
+    net_benefit_usd_per_hour: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +114,7 @@ class RunnerUp:
 
     value: Worth
     units: dict[str, float]
+    choices: dict[str, str]
     short_of: tuple[str, ...]
 
 
@@ -93,6 +129,8 @@ class HostPlan:
     value: Worth
     nodes: tuple[NodePlan, ...]
     shadow_prices: tuple[ShadowPrice, ...]
+    reduced_costs: tuple[ReducedCost, ...]
+    risk: RiskWorth | None
     binding: tuple[str, ...]
     relaxed: tuple[Relaxed, ...]
     advice: tuple[Advice, ...]
@@ -123,6 +161,7 @@ class Plan:
     decision: str
     reason: str
     hosts: tuple[HostPlan, ...]
+    cap_costs: tuple[CapCost, ...]
     solver: Solving
     inputs_sha256: str
 

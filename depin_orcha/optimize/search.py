@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .highs import Solver
 
 WISHES = {"min_units": 1.0}
-PHYSICAL = WISHES | {"floor_units": 1e2, "capacity": 1e4, "disk": 1e4}
+SHARED = ("capacity", "disk", "coupling", "data_cap", "max_watts")
+"""Families of limits that one raises to make room."""
+PHYSICAL = WISHES | {"floor_units": 1e2, "choice": 1e2, "income_share": 1e4} | dict.fromkeys(SHARED, 1e4)
 """Families of rows that may be softened to find out what clashes, and what breaking each costs."""
 
 EARNINGS_BESIDE_SLACK = 1e-4
@@ -66,7 +68,7 @@ def _settled(case: Case, units: Grants, status: str, message: str) -> Found:
 
 
 def _read(program: Program, values: list[float]) -> Mutable:
-    return {columns.lever.name: values[columns.units] * columns.span for columns in program.levers}
+    return {columns.lever.name: columns.read(values) for columns in program.levers}
 
 
 def _fallback(case: Case, solver: Solver, message: str) -> Found:
@@ -85,9 +87,12 @@ def _few_moves(case: Case, units: Mutable) -> Mutable:
     if case.max_moves is None:
         return units
     hold = case.hold
-    alone = {name: case.gain({**hold, name: value}).net_usd_per_hour for name, value in units.items()}
-    kept = sorted((name for name in units if units[name] != hold[name]), key=lambda name: -alone[name])
-    return hold | {name: units[name] for name in kept[: case.max_moves]}
+    kept = dict(hold)
+    for host in {lever.host for lever in case.levers}:
+        names = [lever.name for lever in case.levers if lever.host == host and units[lever.name] != lever.base]
+        alone = {name: case.judged({**hold, name: units[name]}) for name in names}
+        kept |= {name: units[name] for name in sorted(names, key=lambda name: -alone[name])[: case.max_moves]}
+    return kept
 
 
 def _relaxed(case: Case, solver: Solver) -> Found:
@@ -109,7 +114,7 @@ def _relaxed(case: Case, solver: Solver) -> Found:
 
 def _unmet_wishes(case: Case, units: Grants) -> Iterator[Short]:
     for lever in case.levers:
-        if lever.lock is None and not lever.on_off and units[lever.name] < lever.minimum * (1 - HAIR):
+        if not (lever.lock or lever.picks or lever.on_off) and units[lever.name] < lever.minimum * (1 - HAIR):
             yield Short(f"min_units:{lever.name}", lever.minimum, units[lever.name])
 
 
@@ -174,8 +179,13 @@ def smallest_repair(case: Case, solver: Solver) -> str:
 
 def _change(case: Case, short: Short) -> str:
     family, subject = short.row.split(":", 1)
-    if family in {"capacity", "disk"}:
-        return f"raise {subject} by {short.possible - short.asked:.6g} to {short.possible:.6g}"
+    if family in SHARED:
+        elsewhere = next(limit.elsewhere for limit in case.limits if limit.name == short.row)
+        return f"raise {subject} by {short.possible - short.asked:.6g} to {short.possible + elsewhere:.6g}"
+    if family == "choice":
+        return f"give {subject} a choice that fits"
+    if family == "income_share":
+        return f"let {subject} earn {short.possible - short.asked:.6g} $/h more than its part"
     if family == "floor_units" and case.lever(subject).floor > case.lever(subject).top:
         return f"raise max_units of {subject} to {short.asked:.6g}"
     return f"lower {family} of {subject} by {short.asked - short.possible:.6g} to {short.possible:.6g}"

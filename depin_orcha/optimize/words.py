@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
-from .case import HAIR, Case, Grants, Lever
+from .case import HAIR, Case, Grants, Lever, Share
 from .decide import Decision
 from .plan import Advice, HostPlan
-from .problem import Thresholds
+from .problem import Host, Problem, Thresholds
 from .search import Short
 
 LOCKS = {
     "frozen": "is frozen",
     "dwell": "changed less than its min_dwell_h ago",
     "evidence": "has a price that is not measured, so no change is decided",
+    "restarts": "waits, because as many hosts restart now as may at once",
 }
 
 
 def binding_rows(case: Case, units: Grants) -> tuple[str, ...]:
     """Names of the limits that are used up, then of the ends of the range where grants lie."""
-    full = [limit.name for limit in case.limits if limit.is_full(units)]
-    for lever in case.levers:
+    full = [limit.name for limit in case.limits if case.is_full(limit, units)]
+    full += [cap.name for cap in case.overages if cap.uses and case.used(cap, units) >= cap.allowance * (1 - HAIR)]
+    full += [share.name for share in case.shares if _is_tight(case, share, units)]
+    for lever in case.own:
+        if lever.picks:
+            continue
         grant = units[lever.name]
         ends = (
             ("max_units", grant >= lever.top * (1 - HAIR)),
@@ -31,9 +37,16 @@ def binding_rows(case: Case, units: Grants) -> tuple[str, ...]:
     return tuple(full)
 
 
+def _is_tight(case: Case, share: Share, units: Grants) -> bool:
+    gross = case.gross(units)
+    part = math.fsum(usd for name, usd in gross.items() if case.lever(name).protocol == share.protocol)
+    total = math.fsum(gross.values()) + share.total_usd_per_hour
+    return total > 0 and part + share.protocol_usd_per_hour >= share.most * total * (1 - HAIR)
+
+
 def host_reason(case: Case, decision: Decision, relaxed: str) -> str:
     """Return why a host applies or holds; ``relaxed`` says which rows could not be kept."""
-    if not case.levers:
+    if not case.own:
         return "there is no node to decide"
     parts = [relaxed] if relaxed else []
     if decision.applies:
@@ -46,7 +59,7 @@ def host_reason(case: Case, decision: Decision, relaxed: str) -> str:
         parts.append(_held(case, decision))
     if not decision.applies:
         parts += _exceeded(case)
-    if all(lever.price <= 0 for lever in case.levers):
+    if all(lever.is_worthless for lever in case.own):
         parts.append("no price is above 0, so nothing beyond the minimums is worth granting")
     return "; ".join(parts)
 
@@ -54,7 +67,9 @@ def host_reason(case: Case, decision: Decision, relaxed: str) -> str:
 def _exceeded(case: Case) -> Iterator[str]:
     """Limits that the grants in force do not keep."""
     for limit in case.broken_limits(case.hold):
-        yield f"the present grants take {limit.used(case.hold):.6g} of {limit.capacity:.6g} {limit.resource}"
+        yield f"the present grants take {case.used(limit, case.hold):.6g} of {limit.capacity:.6g} {limit.resource}"
+    for share in case.broken_shares(case.hold):
+        yield f"{share.protocol} now earns more than {100 * share.most:.4g} % of all income"
 
 
 def _in_brackets(text: str) -> str:
@@ -65,9 +80,10 @@ def _applied(case: Case, decision: Decision) -> str:
     gain = case.gain(decision.units)
     base = abs(gain.current_usd_per_hour)
     share = f", {100 * gain.net_usd_per_hour / base:+.3g} %" if base else ""
-    limits = _and(name for name in binding_rows(case, decision.units) if name.startswith(("capacity:", "disk:")))
+    ends = ("max_units:", "min_units:", "floor_units:")
+    limits = _and(name for name in binding_rows(case, decision.units) if not name.startswith(ends))
     return (
-        f"{len(gain.moved)} of {len(case.levers)} nodes change: {money(gain.net_usd_per_hour)} net{share}"
+        f"{len(gain.moved)} of {len(case.own)} nodes change: {money(gain.net_usd_per_hour)} net{share}"
         f", restart loss {gain.restart_loss_usd:.4g} $ included" + (f"; limited by {limits}" if limits else "")
     )
 
@@ -92,22 +108,37 @@ def _and(items: Iterator[str] | Sequence[str]) -> str:
 
 
 def _move(lever: Lever, units: float) -> str:
-    return f"{lever.name} {lever.base:.6g} -> {units:.6g} units"
+    return f"{lever.name} {_grant(lever, lever.base)} -> {_grant(lever, units)}{'' if lever.picks else ' units'}"
+
+
+def _grant(lever: Lever, level: float) -> str:
+    if not lever.picks:
+        return f"{level:.6g}"
+    name = lever.choice(level)
+    return "no choice" if name is None else f"{name} ({lever.units(level):.6g} units)"
+
+
+def _net(case: Case, units: Grants, lever: Lever) -> float:
+    return case.nets(units)[lever.name]
 
 
 def node_reason(case: Case, decision: Decision, lever: Lever, flip: float | None) -> str:
     """Return why a node gets what it gets: the move and its worth, or what keeps it; then the price that flips it."""
     grant = decision.units[lever.name]
     text = _changed(case, decision.units, lever) if grant != lever.base else _unchanged(case, decision, lever)
-    return text if flip is None else f"{text}; decided otherwise beyond {flip:.6g} $ per unit and hour"
+    if flip is None:
+        return text
+    edge = f"{flip:.4g} times its incomes" if lever.picks else f"{flip:.6g} $ per unit and hour"
+    return f"{text}; decided otherwise beyond {edge}"
 
 
 def _changed(case: Case, units: Grants, lever: Lever) -> str:
     grant = units[lever.name]
-    gain = lever.net(grant) - lever.net(lever.base)
-    text = f"{lever.base:.6g} -> {grant:.6g} units: {money(gain)}, restart loss {lever.charge_usd:.4g} $"
+    gain = _net(case, units, lever) - _net(case, case.hold, lever)
+    what = _move(lever, grant).removeprefix(f"{lever.name} ")
+    text = f"{what}: {money(gain)}, restart loss {lever.charge_usd:.4g} $"
     bound = _and(_bounds(case, units, lever))
-    if grant > lever.base:
+    if lever.picks or grant > lever.base:
         return text + (f"; limited by {bound}" if bound else "")
     if gain > 0:
         return f"{text}; the units given up do not earn their running cost"
@@ -116,7 +147,8 @@ def _changed(case: Case, units: Grants, lever: Lever) -> str:
 
 def _bounds(case: Case, units: Grants, lever: Lever) -> Iterator[str]:
     """Binding rows that a lever takes part in."""
-    uses = {limit.name: limit.uses for limit in case.limits}
+    uses = {row.name: row.uses for row in (*case.limits, *case.overages)}
+    uses |= {share.name: {one.name: 1.0 for one in case.levers if one.protocol} for share in case.shares}
     for name in binding_rows(case, units):
         about_it = lever.name in uses[name] if name in uses else name.split(":", 1)[1] == lever.name
         if about_it:
@@ -124,17 +156,22 @@ def _bounds(case: Case, units: Grants, lever: Lever) -> Iterator[str]:
 
 
 def _unchanged(case: Case, decision: Decision, lever: Lever) -> str:
-    text = "nothing is granted" if lever.previous is None else f"stays at {lever.base:.6g} units"
+    text = (
+        "nothing is granted"
+        if lever.previous is None
+        else f"stays at {_grant(lever, lever.base)}{'' if lever.picks else ' units'}"
+    )
     if lever.lock:
         return f"{text}: it {LOCKS[lever.lock]}"
     if decision.found.units is None:
         return f"{text}: no plan could be made for the host"
     rejected = decision.rejected
     if rejected and rejected.units[lever.name] != lever.base:
-        return f"{text}: {rejected.units[lever.name]:.6g} would be next best, but {_and(rejected.short_of)}"
+        return f"{text}: {_grant(lever, rejected.units[lever.name])} would be next best, but {_and(rejected.short_of)}"
     bound = _and(_bounds(case, decision.units, lever))
-    if lever.net(lever.base) < 0:
-        return f"{text}: it costs {-lever.net(lever.base):.4g} $/h, and no allowed change earns more" + (
+    net = _net(case, case.hold, lever)
+    if net < 0:
+        return f"{text}: it costs {-net:.4g} $/h, and no allowed change earns more" + (
             f"; held there by {bound}" if bound else ""
         )
     return f"{text}: no allowed change earns more" + (f"; limited by {bound}" if bound else "")
@@ -150,19 +187,32 @@ def relaxed_reason(short: Sequence[Short], repair: str) -> str:
 
 def advice(case: Case, thresholds: Thresholds, decision: Decision) -> Iterator[Advice]:
     """What a person may want to know: grants that need trust, limits that are exceeded, thresholds nobody can reach."""
-    for lever in case.levers:
+    for lever in case.own:
         if lever.lock == "evidence" and decision.trusted and decision.trusted[lever.name] != lever.base:
-            units = decision.trusted[lever.name]
-            text = f"if the price of {lever.name} were measured, {_move(lever, units)} would be best"
-            yield Advice("evidence", lever.name, units, text)
+            level = decision.trusted[lever.name]
+            text = f"if the price of {lever.name} were measured, {_move(lever, level)} would be best"
+            yield Advice("evidence", lever.name, lever.units(level), text)
     if not decision.applies:
         for text in _exceeded(case):
             yield Advice("over_limit", None, None, text)
-    income = sum(lever.net(lever.base) for lever in case.levers)
+    income = case.gain(case.hold).current_usd_per_hour
     wanted = thresholds.min_net_benefit_usd_per_hour
-    if case.levers and wanted > max(income, 0.0) and wanted > 0:
+    if case.own and wanted > max(income, 0.0) and wanted > 0:
         text = f"min_net_benefit_usd_per_hour {wanted:g} exceeds what the whole host earns now ({income:.4g} $/h)"
         yield Advice("threshold", None, None, text)
+
+
+def risk_advice(problem: Problem, host: Host) -> Iterator[Advice]:
+    """What was weighed where there are no scenarios."""
+    if not problem.risk or not problem.risk.weight or any(node.scenarios for node in host.nodes):
+        return
+    known = [node.node for node in host.nodes if {"0.1", "0.5"} <= (node.usd_per_unit_hour_quantiles or {}).keys()]
+    if known:
+        text = f"no scenarios: as far as they do not run yet, {_and(known)} are judged by a cautious price"
+    else:
+        text = "there are neither scenarios nor quantiles, so there is no risk to weigh"
+    if host.nodes:
+        yield Advice("risk", None, None, text)
 
 
 def plan_reason(hosts: Sequence[HostPlan]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from textwrap import fill
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -37,6 +38,12 @@ def print_table(console: Console, table: Table) -> None:
 def print_line(console: Console, text: str) -> None:
     """One sentence, wrapped to the width."""
     console.print(text, soft_wrap=False)
+
+
+def print_hanging(console: Console, text: str, indent: int) -> None:
+    """One sentence, wrapped to the width with its further lines further in."""
+    wrapped = fill(text, console.width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    console.print(wrapped, soft_wrap=True)
 
 
 def print_anomalies(console: Console, told: Iterable[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from depin_orcha.timefmt import parse_rfc3339
 
-from . import money, power
+from . import decisions, money, power
 from .parts import (
     NARROW,
     amount_text,
@@ -191,6 +191,8 @@ def optimize(console: Console, data: Mapping[str, Any]) -> None:
             print_line(console, f"{host['host']}: {now} USD/day now, {new} planned; binding: {binding}")
         for advice in host["advice"]:
             print_line(console, f"{host['host']}: {advice if isinstance(advice, str) else advice.get('text', advice)}")
+    if data.get("front") is not None:
+        decisions.front(console, data["front"])
 
 
 def apply(console: Console, data: Mapping[str, Any]) -> None:
@@ -242,6 +244,10 @@ def run(console: Console, data: Mapping[str, Any]) -> None:
     print_line(console, simulated + " → ".join(steps))
     now = max((one["finished_at"] for one in data["status"]["runs"].values() if one["finished_at"]), default=None)
     status(console, data["status"], parse_rfc3339(now) if now else 0)
+    if data.get("paths"):
+        database, config = data["paths"]
+        for verb in ("explain", "verdict"):
+            console.print(f"Read on: depin-orcha {verb} --config {config} --db {database}", soft_wrap=True)
 
 
 def imported(console: Console, data: Mapping[str, Any]) -> None:

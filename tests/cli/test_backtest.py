@@ -106,11 +106,6 @@ def test_nothing_to_replay(tmp_path: Path) -> None:
     assert "Nothing can be replayed yet" in place("backtest", "--forecasts").out
 
 
-def test_it_must_be_said_what_to_replay(tmp_path: Path) -> None:
-    done = Place(tmp_path)("backtest", exits=2)
-    assert (done.out, "backtest --forecasts" in done.err) == ("", True)
-
-
 def test_progress_is_shown_on_a_terminal_only(weeks: Weeks) -> None:
     ours, theirs = pty.openpty()
     running = weeks.place.start("backtest", "--forecasts", "--json", now=NOW_S, stderr=theirs)

@@ -287,3 +287,40 @@ def test_what_is_expected_follows_a_weekend_that_begins_at_any_hour() -> None:
     assert len(inside) > 140
     assert min(ratios) > 0.8
     assert max(ratios) < 1.25
+
+
+def test_a_slide_is_told_of_traffic_that_goes_up_and_down_by_a_fifth() -> None:
+    """A slow filter finds what the one for sudden falls alone does not."""
+    found = 0
+    for seed in range(12):
+        earned = np.array(year("bandwidth", seed)[-SEEN_H:])
+        earned[-26:] *= np.maximum(1 - 0.028 * np.arange(26), 0.35)
+        slid = node("bandwidth", earned.tolist(), usual=usual("bandwidth", seed))
+        found += Kind.DROP in kinds(slid)
+    assert found >= 9
+
+
+def test_one_rich_day_around_an_episode_is_not_the_level() -> None:
+    earned = list(year("storage")[:WEEKS_H])
+    earned[-24:] = [5 * one for one in earned[-24:]]
+    end_s = END_S - SEEN_H * HOUR_S
+    hole = (end_s - 8 * 24 * HOUR_S, end_s - 24 * HOUR_S)
+    lived = learn(Past(end_s, earned, holes=[hole]))
+    assert lived is not None
+    assert lived.flow is not None
+    assert lived.flow.level == pytest.approx(np.mean(earned[-240:-192]), rel=0.15)
+
+
+def test_small_payouts_that_went_unseen_hide_no_other() -> None:
+    """Two small ones among fifty widen the spread of all by less than one part in four."""
+    paid = np.array(year("payouts")[:WEEKS_H])
+    at_payouts = np.flatnonzero(paid)
+    paid[at_payouts[[-20, -10]]] *= 0.4
+    end_s = END_S - SEEN_H * HOUR_S
+    clean, dirty = (learn(Past(end_s, list(one))) for one in (year("payouts")[:WEEKS_H], paid.tolist()))
+    assert clean is not None
+    assert dirty is not None
+    assert clean.payouts is not None
+    assert dirty.payouts is not None
+    assert clean.payouts.spread == pytest.approx(0.1, rel=0.3)
+    assert dirty.payouts.spread < 1.25 * clean.payouts.spread

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from depin_orcha.movable import rules
+from depin_orcha.movable import pause_command, rules
 from depin_orcha.types import Resource
 
 MYSTERIUM = rules("mysterium")
@@ -36,6 +36,25 @@ def test_hours_of_a_golem_node_compare_at_the_same_prices() -> None:
 
     assert offering(1e-6) == offering(1e-6)
     assert offering(1e-6) != offering(2e-6)
+
+
+def test_prices_are_told_with_the_calls_that_set_them() -> None:
+    golem = rules("golem")
+    price = {"glm_per_cpu_s": 0.025 / 3600, "glm_per_s": 1e-6, "glm_start": 0.5}
+    terms = golem.terms({"offers": [{"runtime": "vm"} | price]})
+    label, command = golem.told(terms, ["docker", "exec", "my node", "ya-provider"])
+    assert label == "0.025 GLM/h"
+    assert command == (
+        "docker exec 'my node' ya-provider preset update --no-interactive --name vm "
+        f"--price CPU={0.025 / 3600!r} --price Duration=1e-06 --price 'Init price=0.5'"
+    )
+    assert pause_command(terms, ["ya-provider"]) == "ya-provider preset deactivate vm"
+
+
+def test_a_provider_that_offers_nothing_is_only_to_be_resumed() -> None:
+    assert "preset activate" in (rules("golem").fixed({"offers": []}) or "")
+    assert rules("golem").fixed({"offers": [{"runtime": "vm"}]}) is None
+    assert rules("golem").fixed({}) is None
 
 
 def shaper(*, enabled: bool, per_connection: bool, version: str = "1.38.3") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from optimize_parts import decided, grants, node
 
 from depin_orcha.optimize import Problem, solve
-from depin_orcha.optimize.case import case_of
+from depin_orcha.optimize.linked import case_of
 from depin_orcha.optimize.settle import whole_lots
 
 EARNERS = (("a", 0.01), ("b", 0.03), ("c", 0.02))

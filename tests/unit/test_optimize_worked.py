@@ -87,7 +87,7 @@ def test_words_carry_the_numbers(plan: Plan) -> None:
 
 def test_the_document_is_plain_json_values_with_the_fixed_keys(plan: Plan) -> None:
     data = plan.to_dict()
-    assert set(data) == {"status", "decision", "reason", "hosts", "solver", "inputs_sha256"}
+    assert set(data) == {"status", "decision", "reason", "hosts", "cap_costs", "solver", "inputs_sha256"}
     host = data["hosts"][0]
     assert {"host", "status", "decision", "reason", "value", "nodes", "shadow_prices", "binding", "relaxed"} < set(host)
     assert set(host["nodes"][0]) == {

@@ -13,7 +13,7 @@ from loopback import Answer, Loopback, Wire
 from power_parts import answer
 
 from depin_orcha.config import load
-from depin_orcha.costs import BY_HAND, METER, RAPL, Watts, price_per_kwh, running_watts, usd_per_kwh
+from depin_orcha.costs import BY_HAND, METER, RAPL, Watts, price_per_kwh, running_watts
 from depin_orcha.errors import AdapterError, ConfigError, FailureKind
 from depin_orcha.power import rapl_watts, read_meter, read_tariff
 from depin_orcha.sections import Costs, HostOptions, TariffSource
@@ -201,13 +201,10 @@ def test_listed_prices_hold_for_an_hour_at_most_and_leave_no_gap_unnoticed() -> 
     listed = [*quarters, (first + HOUR_S, 0.5), (first + 3 * HOUR_S + 1800, 0.7)]
     found = [price_per_kwh(costs, first + i * HOUR_S, listed) for i in range(-1, 5)]
     assert found == [None, pytest.approx(0.1), 0.5, None, None, None]
-    assert usd_per_kwh(costs, first + 100, 5, listed, 1.25) == pytest.approx((0.1 + 0.5) / 2 * 1.25)
-    assert usd_per_kwh(costs, first + 3 * HOUR_S, 5, listed, 1.25) is None
-    assert usd_per_kwh(costs, first, 5, listed, None) is None
 
 
 def test_a_number_is_the_price_of_every_hour() -> None:
-    assert usd_per_kwh(Costs(electricity_per_kwh=0.3), 0, 12, [], 1.1) == pytest.approx(0.33)
+    assert price_per_kwh(Costs(electricity_per_kwh=0.3), 0, []) == 0.3
     assert price_per_kwh(Costs(), 0, []) is None
 
 

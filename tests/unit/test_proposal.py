@@ -12,10 +12,17 @@ from depin_orcha.proposal import propose
 
 GATE = Gate(learning_days=7, min_gain_usd_per_day=0.05, max_changes_per_day=2, min_dwell_h=1)
 CURVE = Yield(
-    (Tried(4, 0.010, 0.0005, 100, 10), Tried(8, 0.020, 0.0005, 100, 10)), 0.0025, ((8.0, 1.0),), "measured", "tried"
+    (Tried(4, 0.010, 0.0005, 100, 10), Tried(8, 0.020, 0.0005, 100, 10)),
+    0.0025,
+    ((8.0, 1.0),),
+    "measured",
+    "tried",
+    frozenset({8}),
 )
 UNTRIED = Yield((), 0.0025, (), "none", "never varied")
-WHOLE_LINE = replace(CURVE, tried=(Tried(1, 0.010, 0.0005, 100, 10), Tried(4, 0.020, 0.0005, 100, 10)))
+WHOLE_LINE = replace(
+    CURVE, tried=(Tried(1, 0.010, 0.0005, 100, 10), Tried(4, 0.020, 0.0005, 100, 10)), sure=frozenset({1})
+)
 UNSURE = (Tried(4, 0.010, 0.02, 100, 10), Tried(8, 0.020, 0.02, 100, 10))
 SILENT = "no node has told yet what it is granted"
 NODE = NodeFacts(
@@ -62,6 +69,7 @@ def test_a_sure_gain_is_proposed_and_summed_up() -> None:
         ({"keep_reason": "paused by the owner"}, "paused by the owner"),
         ({"changes_last_day": 2}, "changed 2 times in the last 24 h"),
         ({"curve": replace(CURVE, tried=UNSURE)}, "with 80 % certainty"),
+        ({"curve": replace(CURVE, sure=frozenset())}, "but so much can be chance among 2 that were tried"),
     ],
 )
 def test_what_is_not_sure_enough_is_held_with_its_reason(change: dict[str, Any], reason: str) -> None:
