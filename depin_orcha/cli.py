@@ -189,6 +189,18 @@ def apply(
     return output_of(result, tables.apply)
 
 
+@verb(app, "heal", at=True, locking=True, codes=CYCLE_CODES, example="depin-orcha heal --yes")
+def heal(shared: Shared, yes: Yes = False, dry_run: DryRun = False) -> Output:
+    """Restart fallen nodes with `heal = true`; shows what would be done unless --yes is given."""
+    from .cycle import single
+    from .healing import heal as restart
+    from .render import tables
+
+    execute = yes and not dry_run
+    result = single(job_of(shared), "heal", lambda job, store: restart(job, store, execute=execute))
+    return output_of(result, tables.heal)
+
+
 @verb(
     app,
     "run",
@@ -201,12 +213,13 @@ def run(
     shared: Shared,
     yes: Yes = False,
     dry_run: DryRun = False,
-    no_apply: Annotated[bool, typer.Option("--no-apply", help="Leave out apply.")] = False,
+    no_apply: Annotated[bool, typer.Option("--no-apply", help="Leave out apply and heal.")] = False,
 ) -> Output:
-    """Collect, forecast, optimize and apply in one go; made for cron."""
+    """Collect, forecast, optimize, apply and heal in one go; made for cron."""
     from .applying import apply as carry_out
     from .collect import collect as read_all
     from .cycle import run as chain
+    from .healing import heal as restart
     from .look import status_data
     from .planning import forecast as plan_ahead
     from .planning import optimize as decide
@@ -216,6 +229,7 @@ def run(
     verbs: dict[str, Verb] = {"collect": read_all, "forecast": plan_ahead, "optimize": decide}
     if not no_apply:
         verbs["apply"] = lambda job, store: carry_out(job, store, execute=execute)
+        verbs["heal"] = lambda job, store: restart(job, store, execute=execute)
     result = chain(job_of(shared), verbs)
     result.data["status"] = status_data(shared)
     return output_of(result, tables.run)

@@ -27,7 +27,7 @@ from pydantic_settings import (
 from .adapters import BaseUrl, NodeOptions, adapter_class
 from .errors import ConfigError
 from .paths import ENV_PREFIX
-from .sections import Costs, HostOptions, Section
+from .sections import Costs, HealOptions, HostOptions, Section
 
 NAME = re.compile(r"[a-z0-9_]+")
 """What node and host names look like: with a dash, an environment override would make a second node."""
@@ -101,10 +101,6 @@ class ApplyOptions(Section):
     """Unix socket of the Docker Engine."""
     verify_timeout_s: Annotated[float, Field(gt=0)] = 60
     """How long a change may take to show in the kernel and in the node."""
-
-
-class HealOptions(Section):
-    """``[heal]``: no options yet."""
 
 
 class NotifyOptions(Section):

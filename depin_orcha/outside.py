@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shlex
 import time
 from http import HTTPStatus
@@ -37,11 +38,12 @@ class Outside:
     """The world: reads for actuators, none of which changes anything, and ``act`` for ``execute`` alone.
 
     ``authorize``: the headers that a node's interface at a base url wants to see; asked for when they are needed, so
-    that no secret has to be part of an action.
+    that no secret has to be part of an action. ``any_engine``: engines that cannot change limits will do.
     """
 
-    def __init__(self, authorize: Authorize | None = None) -> None:
+    def __init__(self, authorize: Authorize | None = None, *, any_engine: bool = False) -> None:
         self._authorize = authorize
+        self._any_engine = any_engine
         self._headers: dict[str, Mapping[str, str]] = {}
         self._engines: dict[str, tuple[httpx.Client, str]] = {}
 
@@ -57,6 +59,15 @@ class Outside:
         """The JSON answer to a GET of the engine behind ``socket``, in the version of its interface we agree on."""
         client, prefix = self._engine(socket)
         return _json(_request(client, socket, "GET", prefix + path), socket)
+
+    def lines(self, socket: str, path: str) -> list[Any]:
+        """The JSON values, one a line, that the engine answers to a GET of something that happened."""
+        client, prefix = self._engine(socket)
+        text = _request(client, socket, "GET", prefix + path).text
+        try:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise ActuatorError(FailureKind.SHAPE, f"{socket} answers lines that are not JSON ({error})") from error
 
     def ask(self, base_url: str, path: str) -> Any:
         """The JSON answer to a GET of a node's own interface."""
@@ -94,7 +105,7 @@ class Outside:
             self._interface(call.method, call.base_url, call.path, call.body)
         elif call.socket is not None:
             client, prefix = self._engine(call.socket)
-            _request(client, call.socket, call.method, prefix + call.path, call.body)
+            _request(client, call.socket, call.method, prefix + call.path, call.body, call.timeout_s)
 
     def _interface(self, method: str, base_url: str, path: str, body: dict[str, Any] | None = None) -> Reply:
         """The answer of a node's interface, unless it refuses what it is asked."""
@@ -125,7 +136,8 @@ class Outside:
                 trust_env=False,
             )
             try:
-                prefix = _agreed(_json(_request(client, socket, "GET", "/version"), socket), socket)
+                version = _json(_request(client, socket, "GET", "/version"), socket)
+                prefix = _agreed(version, socket, any_engine=self._any_engine)
             except OrchaError:
                 client.close()
                 raise
@@ -148,10 +160,15 @@ def _run(argv: Sequence[str]) -> str:
 
 
 def _request(
-    client: httpx.Client, socket: str, method: str, path: str, body: dict[str, Any] | None = None
+    client: httpx.Client,
+    socket: str,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    timeout_s: float | None = None,
 ) -> httpx.Response:
     try:
-        response = client.request(method, path, json=body)
+        response = client.request(method, path, json=body, timeout=timeout_s or ENGINE_TIMEOUT_S)
     except httpx.ConnectError as error:
         raise _unconnected(error, socket) from error
     except httpx.HTTPError as error:
@@ -172,7 +189,7 @@ def _json(response: httpx.Response, socket: str) -> Any:
         ) from error
 
 
-def _agreed(version: Any, socket: str) -> str:
+def _agreed(version: Any, socket: str, *, any_engine: bool) -> str:
     """The path prefix of the newest version of the interface that both sides know."""
     try:
         newest, oldest = (_numbers(version[key]) for key in ("ApiVersion", "MinAPIVersion"))
@@ -181,7 +198,7 @@ def _agreed(version: Any, socket: str) -> str:
         raise ActuatorError(
             FailureKind.SHAPE, f"{socket} does not say its version ({error!r})", "is docker_socket a Docker Engine?"
         ) from error
-    if any("podman" in part.lower() for part in parts) or newest < OLDEST_ENGINE_API:
+    if not any_engine and (any("podman" in part.lower() for part in parts) or newest < OLDEST_ENGINE_API):
         raise ActuatorError(
             FailureKind.UNSUPPORTED,
             f"the engine at {socket} cannot change the limits of a running container",
@@ -209,7 +226,7 @@ def _unconnected(error: httpx.ConnectError, socket: str) -> ActuatorError:
     return ActuatorError(
         FailureKind.TRANSIENT,
         f"no Docker Engine answers at {socket} ({cause.strerror if isinstance(cause, OSError) else error})",
-        "is it running? Its socket is the option docker_socket of [apply]",
+        "is it running? Its socket is the option docker_socket of [apply], or podman_socket of [heal]",
     )
 
 

@@ -137,6 +137,14 @@ CREATE TABLE actions (
   seq INTEGER NOT NULL, node TEXT NOT NULL, kind TEXT NOT NULL, action_json TEXT NOT NULL, state TEXT NOT NULL,
   started_s INTEGER NOT NULL, finished_s INTEGER, detail TEXT NOT NULL DEFAULT '') STRICT;
 CREATE INDEX actions_by_node ON actions (node, kind, id);
+CREATE TABLE restarts (
+  id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), node TEXT NOT NULL, host TEXT NOT NULL,
+  source TEXT NOT NULL, kind TEXT NOT NULL, why TEXT NOT NULL, mark TEXT NOT NULL, state TEXT NOT NULL,
+  started_s INTEGER NOT NULL, finished_s INTEGER, detail TEXT NOT NULL DEFAULT '') STRICT;
+CREATE INDEX restarts_by_time ON restarts (started_s);
+CREATE TABLE breakers (
+  node TEXT NOT NULL, learned_s INTEGER NOT NULL, circuit TEXT NOT NULL, tries INTEGER NOT NULL, until_s INTEGER,
+  reason TEXT NOT NULL, PRIMARY KEY (node, learned_s)) STRICT, WITHOUT ROWID;
 CREATE TABLE pauses (
   id INTEGER PRIMARY KEY, node TEXT, paused_s INTEGER NOT NULL, until_s INTEGER, resumed_s INTEGER) STRICT;
 CREATE VIEW node_latest AS

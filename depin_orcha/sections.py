@@ -110,3 +110,28 @@ class Costs(Section):
             except (OSError, ValueError, KeyError) as error:
                 raise ValueError("expected an IANA time zone such as Europe/Berlin") from error
         return value
+
+
+class HealOptions(Section):
+    """``[heal]``: when a fallen node with ``heal = true`` is restarted, and when no more."""
+
+    unanswered_s: Annotated[int, Field(gt=0)] = 2700
+    """A running node is restarted when it has not answered for so long."""
+    max_reading_age_s: Annotated[int, Field(gt=0)] = 3600
+    """Nothing is done to a node that was last read longer ago than this."""
+    tries: Annotated[int, Field(ge=1)] = 3
+    """Restarts without lasting success after which a node is given up, and its owner told once."""
+    backoff_s: Annotated[int, Field(gt=0)] = 900
+    """Least wait after the first restart; twice as long after each further one, and up to a quarter more."""
+    max_backoff_s: Annotated[int, Field(gt=0)] = 21600
+    """Longest of these waits, without the quarter."""
+    stable_s: Annotated[int, Field(gt=0)] = 3600
+    """A node that has been well for so long since its restart starts from its first try again, also one given up."""
+    node_restarts_per_day: Annotated[int, Field(ge=0)] = 4
+    """Most restarts of one node in 24 hours; a Storj node gets at most one."""
+    host_restarts_per_hour: Annotated[int, Field(ge=0)] = 2
+    """Most restarts on one machine in an hour."""
+    verify_timeout_s: Annotated[float, Field(gt=0)] = 300
+    """How long to wait until a restarted node answers; less where its protocol is quicker."""
+    podman_socket: str = "/run/podman/podman.sock"
+    """Unix socket of Podman's service; Docker's is ``docker_socket`` of ``[apply]``."""

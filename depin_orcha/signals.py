@@ -134,7 +134,7 @@ class Signals:
         span = reference(self._episodes, self._renewed_s())
         currency = _currency(self._hours)
         first_s = self._end_s - SEEN_H * HOUR_S
-        contact = self._contact()
+        contact = self.contact()
         told = [one.hour_s + HOUR_S for one in self._hours if one.currency == currency and one.hour_s < self._end_s]
         told_s = max(told, default=None)
         own = _Hours(known, self.node)
@@ -202,7 +202,8 @@ class Signals:
             median(kept) if kept else None,
         )
 
-    def _contact(self) -> Contact | None:
+    def contact(self) -> Contact | None:
+        """How reading the node has gone; None where it was never tried."""
         last = self._known.health(self.node)
         if last is None:
             return None

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from . import alarms, net_income, standings
+from . import alarms, net_income, restarts, standings
 from .asof import AsOf, EarnedHour, Node
 from .errors import FailureKind
+from .heal import Circuit
 from .local import LocalMoney
 from .net_income import HostIncome
 from .roster import NodeConfig
@@ -83,6 +84,7 @@ def view(known: AsOf, configured: Iterable[NodeConfig], max_age_s: int, *, only:
         members,
         received,
         {},
+        {name: one.reason for name, one in restarts.breakers(known).items() if one.circuit is Circuit.GIVEN_UP},
     )
     nodes = [_node(context, node, stored.get(node.name), hours.get(node.name, [])) for node in order]
     plan = known.plan()
@@ -142,6 +144,8 @@ class _Context:
     """Such a node -> the payouts of these."""
     usd: dict[str, _Usd]
     """Node -> its USD, as soon as it is known."""
+    given_up: Mapping[str, str]
+    """Node that is restarted no more -> why."""
 
 
 def _simulated(known: AsOf) -> bool:
@@ -339,6 +343,8 @@ def _notes(
         yield "SIMULATED"
     if None in context.paused or node.name in context.paused:
         yield "paused: collected, not acted on"
+    if node.name in context.given_up:
+        yield f"restarted no more: {context.given_up[node.name]}"
     if usd.unpriced:
         yield f"{len(usd.unpriced)} hours have no price, so their USD is unknown"
     if row["coverage80"] is not None and row["coverage80"] < _POOR_COVERAGE:

@@ -303,7 +303,8 @@ class RunCommand:
 class HttpCall:
     """One request, to an engine behind a unix ``socket`` or to a node's interface at ``base_url``; success is 2xx.
 
-    What that interface wants to see of the owner's secrets is no part of it: whoever runs the call adds it.
+    ``timeout_s``: how long an engine may take, where that is longer than usual. What a node's interface wants to see of
+    the owner's secrets is no part of it: whoever runs the call adds it.
     """
 
     socket: str | None
@@ -311,6 +312,7 @@ class HttpCall:
     path: str
     body: dict[str, Any] = field(default_factory=dict[str, Any])
     base_url: str | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

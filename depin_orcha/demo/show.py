@@ -16,6 +16,7 @@ from depin_orcha.collect import collect
 from depin_orcha.config import load
 from depin_orcha.cycle import Job, Result, Verb, chain, recorded
 from depin_orcha.errors import UsageError
+from depin_orcha.healing import heal
 from depin_orcha.paths import state_dir
 from depin_orcha.planning import forecast, optimize
 from depin_orcha.roster import NodeConfig
@@ -60,6 +61,7 @@ def run_demo(db: Path | None) -> Result:
                     "forecast": forecast,
                     "optimize": optimize,
                     "apply": lambda job, store: apply(job, store, execute=False),
+                    "heal": lambda job, store: heal(job, store, execute=False),
                 },
             )
             started = time.monotonic()

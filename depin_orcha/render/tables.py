@@ -193,11 +193,24 @@ def optimize(console: Console, data: Mapping[str, Any]) -> None:
 
 def apply(console: Console, data: Mapping[str, Any]) -> None:
     """Each action: what it would change or changed, and how it ended."""
+    _actions(console, "apply", data)
+
+
+def heal(console: Console, data: Mapping[str, Any]) -> None:
+    """The same of restarts, then every node that is not well, and why what is done about it is done."""
+    _actions(console, "heal", data)
+    for one in data["findings"]:
+        until = f" (not before {one['next_at']})" if one["next_at"] else ""
+        advice = f"; {one['advice']}" if one["advice"] else ""
+        print_line(console, f"{one['node']}: {one['decision'].replace('_', ' ')}: {one['why']}{until}{advice}")
+
+
+def _actions(console: Console, verb: str, data: Mapping[str, Any]) -> None:
     if data["mode"] == "executed":
-        print_line(console, f"apply: {data['changed']} changed")
+        print_line(console, f"{verb}: {data['changed']} changed")
     else:
         doable = any(action["state"] == "planned" for action in data["actions"])
-        print_line(console, f"apply: nothing was changed{' (dry run: add --yes to do it)' if doable else ''}")
+        print_line(console, f"{verb}: nothing was changed{' (dry run: add --yes to do it)' if doable else ''}")
     if not data["actions"]:
         print_line(console, "nothing to do")
         return

@@ -20,7 +20,7 @@ from depin_orcha.demo import SimulatedOperator
 from depin_orcha.types import HOUR_S
 
 NOW_S = START_S + 6 * HOUR_S
-CYCLE = ("collect", "forecast", "optimize", "apply", "run")
+CYCLE = ("collect", "forecast", "optimize", "apply", "heal", "run")
 LOOK = ("status", "history")
 OTHERS = ("import", "pause", "resume")
 STORJ = '[nodes.storj_1]\nprotocol = "storj"\nurl = "http://127.0.0.1:9"\n'
@@ -124,7 +124,7 @@ def test_environment_is_checked_too(place: Place) -> None:
     assert "prices.max_age_s" in done.err
 
 
-@pytest.mark.parametrize("verb", ["collect", "apply", "run"])
+@pytest.mark.parametrize("verb", ["collect", "apply", "heal", "run"])
 def test_no_node_configured(place: Place, verb: str) -> None:
     place.config.write_text("[costs]\ncurrency = 'USD'\n")
     assert "depin-orcha init" in refused(place, verb, 78, "config").err
@@ -196,7 +196,7 @@ def test_apply_of_an_expired_plan(place: Place) -> None:
 # State folder and database
 
 
-@pytest.mark.parametrize("verb", ["collect", "forecast", "optimize", "run", "import", "pause", "resume"])
+@pytest.mark.parametrize("verb", ["collect", "forecast", "optimize", "heal", "run", "import", "pause", "resume"])
 def test_state_folder_that_cannot_be_written(place: Place, verb: str) -> None:
     place.config.write_text(STORJ)
     done = place.process_without_rights(verb, *words(place, verb), "--json", now=NOW_S)
@@ -367,12 +367,12 @@ def test_run_goes_on_when_nodes_fail(place: Place, operator: SimulatedOperator) 
         place.config.write_text(_beside(operator, url))
         partial = place.json("run", now=NOW_S, exits=3)
         assert {step["verb"]: step["exit_code"] for step in partial.data["verbs"]} == {
-            "collect": 3, "forecast": 0, "optimize": 0, "apply": 0,
+            "collect": 3, "forecast": 0, "optimize": 0, "apply": 0, "heal": 0,
         }  # fmt: skip
         place.config.write_text(STORJ)
         nothing = place.json("run", now=NOW_S + 1, exits=69)
     assert nothing.data["verbs"][0] == {"verb": "collect", "exit_code": 69}
-    assert len(nothing.data["verbs"]) == 4
+    assert len(nothing.data["verbs"]) == 5
     assert nothing.failures[0]["node"] == "storj_1"
 
 
@@ -415,7 +415,7 @@ def test_apply_without_yes_writes_nothing(place: Place, operator: SimulatedOpera
             commands = [action["command"] for action in done["actions"] if action["state"] == "planned"]
             assert any(str(stand_in) in command and "--cpu-threads 1" in command for command in commands)
         ran = place.json("run", now=NOW_S, DATA_DIR=str(provider)).data
-        assert [step["exit_code"] for step in ran["verbs"]] == [0, 0, 0, 0]
+        assert [step["exit_code"] for step in ran["verbs"]] == [0] * 5
         assert engine.writes == []
     assert place.query("SELECT count(*) FROM actions") == [(0,)]
     assert {path: path.read_bytes() for path in provider.iterdir()} == before

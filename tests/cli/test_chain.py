@@ -151,6 +151,7 @@ def test_status_tells_of_every_run(days: Days) -> None:
     assert {verb: (run["started_at"], run["exit_code"]) for verb, run in runs.items()} == {
         **dict.fromkeys(("collect", "forecast", "optimize", "apply"), (rfc3339(NOW_S), 0)),
         "run": (rfc3339(MIDNIGHT_S), 0),
+        "heal": (rfc3339(MIDNIGHT_S), 0),
     }
 
 

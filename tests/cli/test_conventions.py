@@ -29,7 +29,7 @@ from depin_orcha.cli import app
 from depin_orcha.types import HOUR_S
 
 NOW_S = START_S + 6 * HOUR_S
-READING = ("collect", "forecast", "optimize", "apply", "run", "status", "history")
+READING = ("collect", "forecast", "optimize", "apply", "heal", "run", "status", "history")
 ESCAPE = "\x1b["
 SHARED = ("--config", "--db", "--json", "--json-schema", "-q", "-v", "--debug", "--no-color", "-h")
 AT = ("--now", "--node")
@@ -85,7 +85,7 @@ def test_options_shared_by_all_stand_after_the_verb(verb: str) -> None:
     assert [option for option in wanted if not re.search(rf"(?<![\w-]){option}(?![\w-])", text)] == []
 
 
-@pytest.mark.parametrize("verb", ["collect", "forecast", "optimize", "apply", "run"])
+@pytest.mark.parametrize("verb", ["collect", "forecast", "optimize", "apply", "heal", "run"])
 def test_cycle_verbs_can_wait_for_the_lock(verb: str) -> None:
     assert "--wait" in cli(verb, "--help").stdout
 

@@ -8,7 +8,7 @@ import pytest
 from operator_parts import START_S, Done, Place, integrity, operating
 
 ENDS = ("", ".lock", "-wal", "-shm")
-VERBS = ["collect", "forecast", "optimize", "apply", "status"]
+VERBS = ["collect", "forecast", "optimize", "apply", "heal", "status"]
 
 
 @pytest.fixture(scope="module")

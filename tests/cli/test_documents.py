@@ -99,7 +99,7 @@ def test_collect(orcha: CommandLine) -> None:
 
 def test_run(orcha: CommandLine) -> None:
     data = orcha("run")["data"]
-    assert [step["verb"] for step in data["verbs"]] == ["collect", "forecast", "optimize", "apply"]
+    assert [step["verb"] for step in data["verbs"]] == ["collect", "forecast", "optimize", "apply", "heal"]
     assert len(data["status"]["nodes"]) == 4
 
 
@@ -128,6 +128,12 @@ def test_apply(orcha: CommandLine) -> None:
     assert orcha("apply")["data"]["mode"] == "dry_run"
 
 
+def test_heal(orcha: CommandLine) -> None:
+    assert orcha("heal")["data"] == {
+        "plan_id": None, "mode": "dry_run", "changed": 0, "actions": [], "findings": []
+    }  # fmt: skip
+
+
 def test_status_and_history(orcha: CommandLine) -> None:
     assert orcha("status")["data"]["totals"]["usd_30d"] is not None
     for span in ("hour", "day", "month"):
@@ -146,7 +152,7 @@ def test_import_pause_resume_and_init(orcha: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["collect", "forecast", "optimize", "apply", "run", "status", "history", "pause", "resume"]
+    "verb", ["collect", "forecast", "optimize", "apply", "heal", "run", "status", "history", "pause", "resume"]
 )
 def test_failure(orcha: CommandLine, verb: str) -> None:
     document = orcha(verb, exits=78, config="broken.toml")

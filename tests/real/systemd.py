@@ -1,0 +1,128 @@
+"""A real systemd as process 1 of a small machine of its own, over a throw-away copy of this one's files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from real.namespace import unavailable
+
+READY_TIMEOUT_S = 20
+_GROUPS = Path("/sys/fs/cgroup")
+_MACHINE = """
+set -e
+mount -t tmpfs tmpfs {folder}
+cd {folder}
+mkdir up work root
+mount -t overlay overlay -o lowerdir=/,upperdir={folder}/up,workdir={folder}/work root
+mount -t proc proc root/proc
+mount -t sysfs sysfs root/sys
+{groups}
+mount -t tmpfs tmpfs root/run
+mount -t tmpfs tmpfs root/tmp
+mount --rbind /dev root/dev
+rm -rf root/etc/systemd/system
+mkdir -p root/etc/systemd/system root/run/systemd/system
+printf '[Unit]\\nDefaultDependencies=no\\n' >root/etc/systemd/system/test.target
+exec chroot root env -i PATH="$PATH" container=test /lib/systemd/systemd --unit=test.target --log-target=null
+"""
+_VERSION_1 = """mount -t tmpfs tmpfs root/sys/fs/cgroup
+mkdir root/sys/fs/cgroup/systemd
+mount -t cgroup -o none,name=systemd cgroup root/sys/fs/cgroup/systemd"""
+_VERSION_2 = "mount -t cgroup2 cgroup2 root/sys/fs/cgroup"
+
+
+class Systemd:
+    """Lives as long as the context, in namespaces and a control group of its own; nothing of this machine's is changed.
+
+    ``bin`` is a folder with a ``systemctl`` that speaks to it.
+    """
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0:
+            unavailable("a systemd of our own needs root")
+        for tool in ("unshare", "nsenter", "systemctl"):
+            if shutil.which(tool) is None:
+                unavailable(f"a systemd of our own needs {tool} (Debian: util-linux, systemd)")
+        self._folder = Path(tempfile.mkdtemp(prefix="orcha-systemd-", dir="/tmp"))
+        is_2 = (_GROUPS / "cgroup.controllers").exists()
+        self._group = (_GROUPS if is_2 else _GROUPS / "systemd") / self._folder.name
+        (self._folder / "machine").mkdir()
+        self.bin = self._folder / "bin"
+        self.bin.mkdir()
+        script = _MACHINE.format(folder=self._folder / "machine", groups=_VERSION_2 if is_2 else _VERSION_1)
+        try:
+            self._group.mkdir()
+            join = f"echo $$ >{self._group}/cgroup.procs; exec unshare -mpuinCf --kill-child --propagation private "
+            self._process = subprocess.Popen(
+                ["sh", "-c", f'{join} sh -c "$0"', script],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+            self._wait_until_ready()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_process"):
+            self._process.kill()
+            self._process.communicate()
+        ends = time.monotonic() + 10
+        while self._group.exists() and time.monotonic() < ends:
+            for folder in sorted(self._group.rglob("*/"), key=lambda one: -len(one.parts)):
+                _remove(folder)
+            _remove(self._group)
+            time.sleep(0.05)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __call__(self, *words: str) -> str:
+        """What ``systemctl`` prints, whatever its exit code."""
+        done = subprocess.run([self.bin / "systemctl", *words], capture_output=True, text=True, timeout=60, check=False)
+        return done.stdout + done.stderr
+
+    def add(self, unit: str, script: str, *lines: str) -> None:
+        """A service that runs a shell script, started."""
+        text = "\n".join(("[Service]", f"ExecStart=/bin/sh -c {script!r}", "TimeoutStopSec=2", *lines, ""))
+        enter = ["nsenter", "-t", str(self._pid), "-a", "-r", "sh", "-c"]
+        subprocess.run([*enter, f"cat >/run/systemd/system/{unit}.service"], input=text, text=True, check=True)
+        self("daemon-reload")
+        self("start", unit)
+
+    def until(self, unit: str, state: str) -> None:
+        """Wait for an active state."""
+        ends = time.monotonic() + 15
+        while (now := self("show", "-P", "ActiveState", unit).strip()) != state:
+            assert time.monotonic() < ends, f"{unit} is {now}, not {state}"
+            time.sleep(0.1)
+
+    def _wait_until_ready(self) -> None:
+        ends = time.monotonic() + READY_TIMEOUT_S
+        while time.monotonic() < ends and self._process.poll() is None:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+            if children:
+                self._pid = int(children[0])
+                (self.bin / "systemctl").write_text(
+                    f'#!/bin/sh\nexec nsenter -t {self._pid} -a -r /usr/bin/systemctl "$@"\n'
+                )
+                (self.bin / "systemctl").chmod(0o755)
+                if self("is-system-running").strip() in ("running", "degraded"):
+                    return
+            time.sleep(0.1)
+        self._process.send_signal(signal.SIGKILL)
+        said = self._process.communicate()[0].decode(errors="replace")
+        unavailable(f"systemd does not start here: {said[-500:]}")
+
+
+def _remove(folder: Path) -> None:
+    with suppress(OSError):  # its last process may still be dying
+        folder.rmdir()
