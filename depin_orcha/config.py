@@ -99,6 +99,8 @@ class ApplyOptions(Section):
     """A plan older than this is not applied."""
     docker_socket: str = "/var/run/docker.sock"
     """Unix socket of the Docker Engine."""
+    podman_socket: str = "/run/podman/podman.sock"
+    """Unix socket of Podman's service."""
     verify_timeout_s: Annotated[float, Field(gt=0)] = 60
     """How long a change may take to show in the kernel and in the node."""
 

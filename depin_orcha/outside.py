@@ -226,7 +226,7 @@ def _unconnected(error: httpx.ConnectError, socket: str) -> ActuatorError:
     return ActuatorError(
         FailureKind.TRANSIENT,
         f"no Docker Engine answers at {socket} ({cause.strerror if isinstance(cause, OSError) else error})",
-        "is it running? Its socket is the option docker_socket of [apply], or podman_socket of [heal]",
+        "is it running? Its socket is the option docker_socket or podman_socket of [apply]",
     )
 
 

@@ -58,7 +58,8 @@ class Restarter:
 
     def place(self, options: NodeOptions) -> Place:
         """Where a node runs."""
-        return Place(options, self._job.config.settings.apply.docker_socket, self._options.podman_socket)
+        engines = self._job.config.settings.apply
+        return Place(options, engines.docker_socket, engines.podman_socket)
 
     def look(self, name: str, options: NodeOptions) -> Runner:
         """What runs a node, as it stands now. Raises ``ActuatorError``."""

@@ -133,5 +133,3 @@ class HealOptions(Section):
     """Most restarts on one machine in an hour."""
     verify_timeout_s: Annotated[float, Field(gt=0)] = 300
     """How long to wait until a restarted node answers; less where its protocol is quicker."""
-    podman_socket: str = "/run/podman/podman.sock"
-    """Unix socket of Podman's service; Docker's is ``docker_socket`` of ``[apply]``."""

@@ -38,8 +38,8 @@ class Home:
         self.place.configure(
             f'[prices]\nurl = "{self.machine.internet.url}"\nfallback_url = "http://127.0.0.1:9"\n'
             f'[apply]\ndocker_socket = "{self.machine.engine.socket}"\n'
-            f"[heal]\nverify_timeout_s = 0.3\n"
-            f'podman_socket = "{self.machine.engine.socket}"\n{heal}\n[hosts.rack]\n{nodes}'
+            f'podman_socket = "{self.machine.engine.socket}"\n'
+            f"[heal]\nverify_timeout_s = 0.3\n{heal}\n[hosts.rack]\n{nodes}"
         )
 
     def collect(self, *ago_s: int) -> None:

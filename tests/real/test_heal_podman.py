@@ -42,7 +42,7 @@ def place(engine: PodmanEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         made = Place(tmp_path)
         made.configure(
             f'[prices]\nurl = "{internet.url}"\nfallback_url = "http://127.0.0.1:9"\n'
-            f'[heal]\nverify_timeout_s = 5\npodman_socket = "{engine.socket}"\n'
+            f'[apply]\npodman_socket = "{engine.socket}"\n[heal]\nverify_timeout_s = 5\n'
             f'[nodes.myst_1]\nprotocol = "mysterium"\nurl = "{node.url}"\nheal = true\n'
             'runtime = "podman"\ncontainer = "myst"\n'
         )
