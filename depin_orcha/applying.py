@@ -80,7 +80,8 @@ def _release(world: _World, *, execute: bool) -> Result:
             continue
         target = world.target(node, options)
         try:
-            observed = actuators.observe(target, world.outside, world.backends)
+            names = dict.fromkeys(action.kind for action in done)
+            observed = actuators.observe(target, world.outside, world.backends, names)
             work.routes[node] = Route(tuple(actuators.release(target, observed, done, world.backends)))
         except ActuatorError as error:
             work.failures.append(Failure(node, error.kind, error.message, error.hint))
@@ -194,12 +195,14 @@ class _World:
         """The node as the back ends need it."""
         import psutil
 
-        return Target(node, options, psutil.cpu_count() or 1, self.job.config.settings.apply.docker_socket)
+        engines = self.job.config.settings.apply
+        return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
 
     def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
         """What brings the node to its grant, given what is in force now."""
         target = self.target(node, options)
-        observed = actuators.observe(target, self.outside, self.backends)
+        names = actuators.kinds(target, self.backends, grant)
+        observed = actuators.observe(target, self.outside, self.backends, names)
         return actuators.route(target, observed, grant, why, self.backends, busy=self._busy(node, options))
 
     def _busy(self, node: str, options: NodeOptions) -> bool | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
 
 DOCKER_SOCKET = "/var/run/docker.sock"
+PODMAN_SOCKET = "/run/podman/podman.sock"
 
 Grant = Mapping[Resource, float]
+_BY_RUNTIME = frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES))
+_BY_NETWORK = frozenset((Resource.UPLINK_BPS, Resource.DOWNLINK_BPS))
 Offers = Callable[[str], Sequence[Mapping[str, Any]]]
 """Live offers of a Golem node, by node name: the members of yagna's ``/market-api/v1/offers`` as they are."""
 
@@ -33,6 +36,12 @@ class Target:
     options: NodeOptions
     cpu_count: int
     docker_socket: str = DOCKER_SOCKET
+    podman_socket: str = PODMAN_SOCKET
+
+    @property
+    def is_capped(self) -> bool:
+        """Is it given caps, and not only weights?"""
+        return self.options.protocol == "golem" or self.options.hard_caps
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +131,23 @@ def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     }
 
 
-def kinds(target: Target) -> tuple[str, ...]:
-    """The back ends that set hard limits on this node: an audited node loses more by a cap than the cap earns."""
-    if target.options.protocol == "mysterium":
-        return ("mysterium",)
-    if target.options.protocol != "golem":
-        return ()
-    in_container = target.options.runtime == "docker" and target.options.container is not None
-    return ("golem", "docker") if in_container else ("golem",)
+def kinds(target: Target, backends: Actuators, resources: Iterable[Resource] = Resource) -> tuple[str, ...]:
+    """The back ends that grant the node these resources: what it offers itself first, then what runs it."""
+    protocol, runtime = target.options.protocol, target.options.runtime
+    found: list[str] = [protocol]
+    if not _BY_RUNTIME.isdisjoint(resources):
+        found.append(runtime)
+    if not _BY_NETWORK.isdisjoint(resources) and target.is_capped and protocol not in backends:
+        found.append("traffic")
+    return tuple(kind for kind in found if kind in backends)
 
 
-def observe(target: Target, reader: Reader, backends: Actuators) -> dict[str, Any]:
-    """What each back end of the node reads now, by its name. Raises ``ActuatorError``."""
-    return {kind: backends[kind].read(target, reader) for kind in kinds(target)}
+def observe(target: Target, reader: Reader, backends: Actuators, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """What these back ends (all that can grant it something) read of the node now, by their names.
+
+    Raises ``ActuatorError``.
+    """
+    return {kind: backends[kind].read(target, reader) for kind in names or kinds(target, backends)}
 
 
 def route(
@@ -142,32 +155,41 @@ def route(
 ) -> Route:
     """The actions that bring a node to ``grant``, decreases of what it offers before decreases of what it may use.
 
-    Golem's own cap binds new agreements only, so its container keeps the larger CPU limit until the node is known
+    Golem's own cap binds new agreements only, so what runs it keeps the larger CPU limit until the node is known
     to be idle (``busy`` False; None is unknown). Raises ``ActuatorError`` when a guard refuses the grant.
     """
     if target.options.protocol != "golem":
         return _beside_golem(target, observed, grant, why, backends)
     profile = tuple(backends["golem"].actions(target, observed["golem"], grant, why))
-    if "docker" not in observed:
-        return Route(profile, notes=_without_container(target))
-    if not observed["docker"].running:
-        return Route(profile, notes=(f"container {target.options.container} is stopped; it is limited when it runs",))
+    runtime = target.options.runtime
+    if runtime not in observed:
+        return Route(profile, notes=_without_runtime(target))
+    if not observed[runtime].running:
+        return Route(profile, notes=(f"{named(target)} is stopped; it is limited when it runs",))
     cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if Resource.CPU_CORES in grant else {}
-    container = tuple(backends["docker"].actions(target, observed["docker"], cores, why))
-    if any(_rises(action) for action in container):
-        return Route(container + profile)
+    caps = tuple(backends[runtime].actions(target, observed[runtime], cores, why))
+    if any(rises(action) for action in caps):
+        return Route(caps + profile)
     if busy is False:
-        return Route(profile + container)
+        return Route(profile + caps)
     doubt = "work is running" if busy else "it is not known whether work is running"
-    reason = f"{doubt}: the container limit is effective from the next agreement"
-    return Route(profile, tuple((action, reason) for action in container))
+    reason = f"{doubt}: the {runtime} limit is effective from the next agreement"
+    return Route(profile, tuple((action, reason) for action in caps))
+
+
+def named(target: Target) -> str:
+    """What runs the node, in words: its container, unit or process."""
+    options = target.options
+    name = {"docker": options.container, "podman": options.container, "systemd": options.unit}.get(options.runtime)
+    word = {"docker": "container", "podman": "container", "systemd": "unit"}.get(options.runtime, options.runtime)
+    return word if name is None else f"{word} {name}"
 
 
 def release(target: Target, observed: Mapping[str, Any], done: Sequence[Action], backends: Actuators) -> list[Action]:
     """The actions that put back what stood before our first write; ``done`` are the node's actions, oldest first."""
     return [
         action
-        for kind in reversed(kinds(target))
+        for kind in reversed(tuple(observed))
         for action in backends[kind].release(target, observed[kind], [action for action in done if action.kind == kind])
     ]
 
@@ -241,21 +263,37 @@ def _call(fields: dict[str, Any]) -> Call:
     return RunCommand(tuple(fields["argv"])) if "argv" in fields else HttpCall(**fields)
 
 
+def rises(action: Action) -> bool:
+    """Does the node get more of anything by this action? No limit is more than any."""
+    return any(
+        _is_more(value, action.before[key])
+        for key, value in action.after.items()
+        if key in action.before and not same(value, action.before[key])
+    )
+
+
+def _is_more(after: Any, before: Any) -> bool:
+    if after is None or before is None:
+        return after is None
+    return isinstance(after, int | float) and isinstance(before, int | float) and after > before
+
+
 def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why: str, backends: Actuators) -> Route:
     protocol = target.options.protocol
-    if protocol not in observed:
-        return Route(notes=(f"{protocol} gets no hard limit: a starved node loses more than the cap earns",))
-    actions = tuple(backends[protocol].actions(target, observed[protocol], grant, why))
-    whole = observed[protocol].shaper.userspace or not actions
-    return Route(actions, notes=() if whole else ("its shaper limits each connection, not the node as a whole",))
+    actions: list[Action] = []
+    notes: list[str] = []
+    for kind, one in observed.items():
+        found = backends[kind].actions(target, one, grant, why)
+        if kind == "mysterium" and found and not one.shaper.userspace:
+            notes.append("its shaper limits each connection, not the node as a whole")
+        actions += found
+    if not observed:
+        notes.append(f"{protocol} gets no hard limit: a starved node loses more than the cap earns")
+    return Route(tuple(actions), notes=tuple(notes))
 
 
-def _rises(action: Action) -> bool:
-    before, after = action.before["cpu_cores"], action.after["cpu_cores"]
-    return before is not None and (after is None or after > before)
-
-
-def _without_container(target: Target) -> tuple[str, ...]:
-    if target.options.runtime in ("none", "process"):
+def _without_runtime(target: Target) -> tuple[str, ...]:
+    runtime = target.options.runtime
+    if runtime == "none":
         return ()
-    return (f"the {target.options.runtime} runtime gets no limit of its own, only Golem's profile is set",)
+    return (f"the {runtime} runtime gets no limit of its own, only Golem's profile is set",)

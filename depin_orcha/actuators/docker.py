@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from depin_orcha.cgroups import Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, HttpCall, Resource
+from depin_orcha.types import Action, HttpCall
 
 from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, original
+from .bounds import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,14 +73,15 @@ class Actuator:
         actions: list[Action] = []
         if not observed.running:
             return actions
-        if Resource.CPU_CORES in grant:
-            cores = round(grant[Resource.CPU_CORES], 2)
+        asked = bounds(target, grant)
+        if asked.cpu_cores is not None:
+            cores = round(asked.cpu_cores, 2)
             _check_cores(target.node, observed, cores)
             wanted = _capped(cores, observed.host_cpu_count)
             if not (_near(_cores(observed), wanted) and _near(_configured_cores(observed), wanted)):
                 actions.append(_cpu_action(target.node, observed, wanted, why))
-        if Resource.MEMORY_BYTES in grant:
-            limit = int(grant[Resource.MEMORY_BYTES]) // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES
+        if asked.memory_bytes is not None:
+            limit = asked.memory_bytes // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES
             _check_memory(target.node, observed, limit)
             wanted_bytes = _limited(limit, observed.host_memory_bytes)
             if _memory(observed) != wanted_bytes:

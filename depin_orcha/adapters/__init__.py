@@ -36,6 +36,8 @@ class NodeOptions(BaseModel):
     """May ``heal --yes`` restart this node?"""
     deadline_s: Annotated[float, Field(gt=0, le=600)] = 30
     """Longest time that reading this node may take, in seconds."""
+    hard_caps: bool = False
+    """May its CPU and memory be capped? A node that starves loses more than that earns; Golem is capped anyway."""
     runtime: Literal["docker", "podman", "systemd", "process", "none"] = "none"
     """What runs the node."""
     container: str | None = None
