@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from depin_orcha.bounds import bounds
 from depin_orcha.cgroups import Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
 from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, original
-from .bounds import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

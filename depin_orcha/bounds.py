@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from depin_orcha.types import Resource
+from .types import Resource
 
 if TYPE_CHECKING:
-    from . import Grant, Target
+    from .actuators import Grant, Target
 
 WEIGHT_PER_CORE = 100
 """The weight of a unit or container whose owner said nothing stands for one core (``cgroup-v2.rst``, cpu.weight)."""
