@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -171,20 +172,31 @@ def apply(
     yes: Yes = False,
     dry_run: DryRun = False,
     release: Annotated[bool, typer.Option("--release", help="Lift everything that was ever set.")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Restore what stood before PLAN.")] = False,
+    plan: Annotated[str | None, typer.Argument(help="With --rollback; the latest that set anything.")] = None,
+    reclaim: Annotated[
+        str | None, typer.Option("--reclaim", metavar="NODE", help="Take back what a person changed by hand.")
+    ] = None,
 ) -> Output:
     """Carry out the latest plan on nodes with `apply = true`; shows what would be done unless --yes is given."""
+    from . import taking_back
     from .applying import apply as carry_out
-    from .applying import release as lift
     from .cycle import single
     from .render import tables
 
     execute = yes and not dry_run
     job = job_of(shared)
-    step: Verb = (
-        (lambda job, store: lift(job, store, execute=execute))
-        if release
-        else (lambda job, store: carry_out(job, store, execute=execute))
-    )
+    if release + rollback + (reclaim is not None) > 1:
+        raise UsageError("of --release, --rollback and --reclaim only one can be done at a time")
+    if plan is not None and not rollback:
+        raise UsageError(f"{plan!r} means nothing here: a plan is named with --rollback only")
+    step: Verb = partial(carry_out, execute=execute)
+    if release:
+        step = partial(taking_back.release, execute=execute)
+    if rollback:
+        step = partial(taking_back.rollback, plan_id=plan, execute=execute)
+    if reclaim is not None:
+        step = partial(taking_back.reclaim, node=reclaim, execute=execute)
     result = single(job, "apply", step)
     return output_of(result, tables.apply)
 

@@ -108,6 +108,10 @@ class Actuator(Protocol):
         """What is in force now of what ``action`` was to set; ``since_s`` is when it was run, if that was just now."""
         ...
 
+    def grant(self, done: Sequence[Action]) -> Grant:
+        """What our ``done`` actions (oldest first) amount to; without what they left unlimited."""
+        ...
+
     def settle_s(self, action: Action) -> float:
         """How long the effect of ``action`` may take to show, in seconds."""
         ...
@@ -192,6 +196,11 @@ def release(target: Target, observed: Mapping[str, Any], done: Sequence[Action],
         for kind in reversed(tuple(observed))
         for action in backends[kind].release(target, observed[kind], [action for action in done if action.kind == kind])
     ]
+
+
+def latest(done: Sequence[Action]) -> dict[str, Any]:
+    """Of each value we changed: what we last made of it."""
+    return {key: value for action in done for key, value in action.after.items()}
 
 
 def original(done: Sequence[Action]) -> dict[str, Any]:

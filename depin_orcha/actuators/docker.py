@@ -13,9 +13,9 @@ from urllib.parse import quote
 from depin_orcha.bounds import bounds
 from depin_orcha.cgroups import Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, HttpCall
+from depin_orcha.types import Action, HttpCall, Resource
 
-from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, original
+from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, latest, original
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +114,10 @@ class Actuator:
             return Reading({"cpu_cores": _cores(container)}, container.in_force.cpu_evidence)
         return Reading({"memory_bytes": _memory(container)}, container.in_force.memory_evidence)
 
+    def grant(self, done: Sequence[Action]) -> Grant:
+        """The caps by their resources."""
+        return {Resource(key): float(value) for key, value in latest(done).items() if value is not None}
+
     def settle_s(self, action: Action) -> float:  # noqa: ARG002
         """The kernel holds the new value before the engine answers; a second is for a slow engine."""
         return 1.0
@@ -191,7 +195,6 @@ def _update(
         "socket": observed.socket,
         "container": observed.name,
         "id": observed.id,
-        "started_at": observed.started_at,
     }
     return Action(node, KIND, why, *values, call, undo, identity)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from depin_orcha.errors import ActuatorError, FailureKind, OrchaError
 from depin_orcha.types import Action, Resource, RunCommand
 
-from . import Grant, Offers, Reader, Reading, Target, original, same
+from . import Grant, Offers, Reader, Reading, Target, latest, original, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +88,10 @@ class Actuator:
         """Activates the operator's profile again; ours stays, inactive."""
         if observed.active != OURS:
             return []
-        profile = original(done).get("active")
+        before = original(done)
+        if before and "active" not in before and "profile" not in before:
+            return self._rewritten(target, observed, before)
+        profile = before.get("active")
         if profile is None or profile not in observed.by_name:
             raise ActuatorError(
                 FailureKind.DATA,
@@ -98,6 +101,17 @@ class Actuator:
         after = {"active": profile, **observed.by_name[profile]}
         why = "put back what stood before depin-orcha"
         return [_activate(target.node, _command(target), why, observed.in_force, after)]
+
+    def _rewritten(self, target: Target, observed: Profiles, before: Mapping[str, float]) -> list[Action]:
+        """Our profile as it was before, where it was the active one already."""
+        command, now = _command(target), observed.by_name[OURS]
+        wanted = {key: before.get(key, now[key]) for key in OFFERED}
+        if same(wanted, dict(now)):
+            return []
+        call, undo = (_write(command, values, exists=True) for values in (wanted, now))
+        identity = {"provider_command": list(command)}
+        why = "put back what stood before the plan"
+        return [Action(target.node, KIND, why, observed.in_force, {"active": OURS, **wanted}, call, undo, identity)]
 
     def read_back(self, action: Action, reader: Reader, since_s: float | None = None) -> Reading:
         """The profiles as they stand in the provider's files, and what its live offers say of the values changed."""
@@ -112,6 +126,17 @@ class Actuator:
             return Reading(profiles.in_force, evidence)
         offered, contradiction = self._offered(action, _active_runtimes(command, reader), since_s)
         return Reading(profiles.in_force, f"{evidence}; {offered}", contradiction)
+
+    def grant(self, done: Sequence[Action]) -> Grant:
+        """What our profile offers; nothing where it is not the active one."""
+        values = latest(done)
+        if values.get("active") != OURS:
+            return {}
+        return {
+            Resource.CPU_CORES: values["cpu_threads"],
+            Resource.MEMORY_BYTES: values["mem_gib"] * GIB,
+            Resource.STORAGE_BYTES: values["storage_gib"] * GIB,
+        }
 
     def settle_s(self, action: Action) -> float:
         """The agent sees a change after up to 5 s and then makes new offers."""

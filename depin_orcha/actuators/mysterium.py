@@ -18,7 +18,7 @@ from depin_orcha.adapters.mysterium import Shaper
 from depin_orcha.errors import ActuatorError, AdapterError, FailureKind
 from depin_orcha.types import Action, HttpCall, HttpCalls, Resource
 
-from . import Grant, Reader, Reading, Target, original, same
+from . import Grant, Reader, Reading, Target, latest, original, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,12 @@ class Actuator:
         observed = Shaped(url, "", _shaper(url, reader))
         return Reading(observed.in_force, f"the node's configuration says {_said(observed.shaper)}")
 
+    def grant(self, done: Sequence[Action]) -> Grant:
+        """The uplink of the whole node; nothing where its shaper is off."""
+        values = latest(done)
+        bits_per_kbyte = done[-1].target["bits_per_kbyte"]
+        return {Resource.UPLINK_BPS: values["kbytes_per_s"] * bits_per_kbyte} if values["enabled"] else {}
+
     def settle_s(self, action: Action) -> float:  # noqa: ARG002
         """The node has stored the value when it answers; a second is for a slow one."""
         return 1.0
@@ -136,7 +142,7 @@ def _action(target: Target, observed: Shaped, after: Mapping[str, Any], why: str
     userspace = observed.shaper.userspace
     call, undo = (_calls(observed.url, values, userspace=userspace) for values in (after, observed.in_force))
     login = getattr(target.options, "username", None) is not None
-    identity = {"url": observed.url, "login": login}
+    identity = {"url": observed.url, "login": login, "bits_per_kbyte": observed.shaper.bits_per_kbyte}
     return Action(target.node, KIND, why, observed.in_force, dict(after), call, undo, identity)
 
 

@@ -13,13 +13,13 @@ from tequilapi import TOKEN, Tequilapi
 from depin_orcha.actuators import Target, actuators, advice, from_json, mysterium, observe, release, route, to_json
 from depin_orcha.adapters.mysterium import Options
 from depin_orcha.applying import apply
-from depin_orcha.applying import release as lift
 from depin_orcha.config import load
 from depin_orcha.cycle import Job
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import execute
 from depin_orcha.optimize import Problem, solve
 from depin_orcha.outside import Outside
+from depin_orcha.taking_back import release as lift
 from depin_orcha.types import Action, ActionState, HttpCall, HttpCalls, Resource
 
 UPLINK = Resource.UPLINK_BPS

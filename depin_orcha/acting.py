@@ -1,0 +1,253 @@
+"""The machine as ``apply`` sees it: what reads it and sets it, and the journal of what we did."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from . import actuators
+from .actuators import Route, Target, original, rises
+from .adapters import NodeOptions
+from .asof import AsOf
+from .collect import make_adapter
+from .config import Config
+from .cycle import Job, Result
+from .errors import ActuatorError, AdapterError, ExitCode, FailureKind
+from .execute import Outcome, execute, recover
+from .hands import Past, by_hand, done, is_told
+from .net import HttpClient
+from .outside import Outside
+from .store import Store
+from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be done: routes by node, and what already went wrong on the way there."""
+
+    routes: dict[str, Route] = field(default_factory=dict[str, Route])
+    failures: list[Failure] = field(default_factory=list[Failure])
+    advice: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    notes: dict[str, str] = field(default_factory=dict[str, str])
+
+    def in_order(self) -> list[tuple[str, Route]]:
+        """Routes that only take before those that give, which may need the room."""
+        return sorted(self.routes.items(), key=lambda one: any(rises(action) for action in one[1].actions))
+
+
+class World:
+    """The machine as apply sees it: back ends that read it, and what the journal says of earlier acts."""
+
+    def __init__(self, job: Job, store: Store, outside: Outside) -> None:
+        self.job = job
+        self.store = store
+        self.known = AsOf(store.connection, job.now_s)
+        self.outside = outside
+        self.backends = actuators.actuators(self._offers)
+        self._pauses = {pause.node for pause in self.known.pauses()}
+
+    def is_paused(self, node: str) -> bool:
+        """Did the owner ask to leave this node alone?"""
+        return None in self._pauses or node in self._pauses
+
+    def target(self, node: str, options: NodeOptions) -> Target:
+        """The node as the back ends need it."""
+        import psutil
+
+        engines = self.job.config.settings.apply
+        return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
+
+    def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
+        """What brings the node to its grant, given what is in force now."""
+        target = self.target(node, options)
+        names = actuators.kinds(target, self.backends, grant)
+        observed = actuators.observe(target, self.outside, self.backends, names)
+        return actuators.route(target, observed, grant, why, self.backends, busy=self._busy(node, options))
+
+    def _busy(self, node: str, options: NodeOptions) -> bool | None:
+        adapter, _ = make_adapter(self.job.config, node, options)
+        ask = getattr(adapter, "busy", None)
+        if ask is None:
+            return None
+        try:
+            with HttpClient(options.deadline_s) as http:
+                return ask(http)
+        except AdapterError:
+            return None
+
+    def _offers(self, node: str) -> list[dict[str, Any]]:
+        options = self.job.config.nodes[node]
+        adapter: Any
+        adapter, _ = make_adapter(self.job.config, node, options)
+        try:
+            with HttpClient(options.deadline_s) as http:
+                return adapter.offers(http)
+        except AdapterError as error:
+            raise ActuatorError(error.kind, error.message, error.hint) from error
+
+    @cached_property
+    def past(self) -> Mapping[str, Sequence[Past]]:
+        """What the journal has of each node, oldest first."""
+        acts: dict[str, list[Past]] = {}
+        for row in self.known.actions():
+            action = actuators.from_json(row["action_json"])
+            past = Past(row["id"], row["plan_id"], ActionState(row["state"]), row["detail"], action)
+            acts.setdefault(row["node"], []).append(past)
+        return acts
+
+    def granted(self, node: str) -> dict[Resource, float]:
+        """What we last set on a node and have not taken back since; what the node itself offers counts most."""
+        acts, protocol = done(self.past.get(node, ())), self.job.config.nodes[node].protocol
+        grant: dict[Resource, float] = {}
+        for kind in sorted({one.kind for one in acts}, key=lambda kind: kind == protocol):
+            own = [one for one in acts if one.kind == kind]
+            if original(own):
+                grant |= self.backends[kind].grant(own)
+        return grant
+
+    def recover(self) -> list[Failure]:
+        """End what a run that died left unfinished, by what is in force now."""
+        # The journal has to survive a power cut, not only the death of this process.
+        self.store.connection.execute("PRAGMA synchronous = FULL")
+        journal = _Journal(self.store, None, self.job)
+        for row in self.known.actions(state=str(ActionState.PLANNED)):
+            journal.finish(row["id"], ActionState.SKIPPED, "the run ended before this was begun")
+        rows = self.known.actions(state=str(ActionState.RUNNING))
+        actions = {row["id"]: actuators.from_json(row["action_json"]) for row in rows}
+        outcomes = recover(actions, journal, self.backends, self.outside, self._verify_s)
+        return [outcome.failure for outcome in outcomes if outcome.failure is not None]
+
+    @property
+    def _verify_s(self) -> float:
+        return self.job.config.settings.apply.verify_timeout_s
+
+    def carry_out(
+        self,
+        work: Work,
+        plan_id: str | None,
+        *,
+        execute: bool,
+        consent: Callable[[NodeOptions], bool],
+        reclaim: bool = False,
+    ) -> Result:
+        """Run the routes of nodes with consent, or only list them; returns the document of ``apply``.
+
+        What a person changed since our last act is left alone, unless we ``reclaim`` it.
+        """
+        documents: list[dict[str, Any]] = []
+        to_run: dict[int, Action] = {}
+        left: dict[int, tuple[Action, str]] = {}
+        for node, route in work.in_order():
+            allowed = consent(self.job.config.nodes[node])
+            past = self.past.get(node, ())
+            changed_by_hand = (
+                None if reclaim else next(filter(None, (by_hand(one, past) for one in route.actions)), None)
+            )
+            for action in route.actions:
+                state, detail = ActionState.PLANNED, ""
+                if not allowed:
+                    state, detail = ActionState.ADVICE, "apply = true is not set for it"
+                elif changed_by_hand is not None:
+                    state, detail = ActionState.SKIPPED, changed_by_hand
+                    if not is_told(action, detail, past):
+                        work.notes[node] = f"{detail}; take it back with: depin-orcha apply --reclaim {node} --yes"
+                        left[len(documents)] = action, detail
+                elif execute:
+                    to_run[len(documents)] = action
+                documents.append(self._document(action, state, detail))
+            documents += [self._document(action, ActionState.SKIPPED, reason) for action, reason in route.skipped]
+        outcomes = self._run(to_run, left, plan_id) if execute and (to_run or left) else []
+        for outcome in outcomes:
+            documents[outcome.seq] |= {"state": str(outcome.state), "detail": outcome.detail}
+        documents += work.advice
+        notes = [f"{node}: {note}" for node, route in work.routes.items() for note in route.notes]
+        notes += [f"{node}: {note}" for node, note in work.notes.items()]
+        failures = work.failures + [outcome.failure for outcome in outcomes if outcome.failure is not None]
+        data = {
+            "plan_id": plan_id,
+            "mode": "executed" if execute else "dry_run",
+            "changed": sum(outcome.changed for outcome in outcomes),
+            "actions": [{"seq": seq} | document for seq, document in enumerate(documents)],
+        }
+        return Result(data, failures, _code(failures, outcomes), notes)
+
+    def _run(
+        self, actions: Mapping[int, Action], left: Mapping[int, tuple[Action, str]], plan_id: str | None
+    ) -> list[Outcome]:
+        with self.store.transaction():
+            rows = {
+                seq: self.store.add_action(plan_id, seq, action, actuators.to_json(action), self.job.now_s)
+                for seq, action in {**actions, **{seq: action for seq, (action, _) in left.items()}}.items()
+            }
+            journal = _Journal(self.store, rows, self.job)
+            for seq, (_, reason) in left.items():
+                journal.finish(seq, ActionState.SKIPPED, reason)
+        return execute(actions, journal, self.backends, self.outside, self._verify_s)
+
+    def _document(self, action: Action, state: ActionState, detail: str) -> dict[str, Any]:
+        call = action.call
+        command = shlex.join(call.argv) if isinstance(call, RunCommand) else None
+        if state is ActionState.ADVICE:
+            command = actuators.advice(action, self.backends)
+        return {
+            "node": action.node,
+            "kind": action.kind,
+            "why": action.why,
+            "before": action.before,
+            "after": action.after,
+            "command": command,
+            "path": None,
+            "request": _request(call),
+            "state": str(state),
+            "detail": detail,
+        }
+
+
+def _request(call: Call) -> str | None:
+    calls = call.calls if isinstance(call, HttpCalls) else (call,)
+    return ", ".join(dict.fromkeys(f"{one.method} {one.path}" for one in calls if isinstance(one, HttpCall))) or None
+
+
+def _code(failures: Iterable[Failure], outcomes: Iterable[Outcome]) -> ExitCode:
+    failures = list(failures)
+    if not failures:
+        return ExitCode.OK
+    if all(one.kind is FailureKind.PERMISSION for one in failures) and not any(one.changed for one in outcomes):
+        return ExitCode.NOT_PERMITTED
+    return ExitCode.PARTIAL
+
+
+class _Journal:
+    """The table of actions: each state is committed before the next step is taken."""
+
+    def __init__(self, store: Store, rows: Mapping[int, int] | None, job: Job) -> None:
+        self._store = store
+        self._rows = rows
+        self._job = job
+
+    def _row(self, seq: int) -> int:
+        return seq if self._rows is None else self._rows[seq]
+
+    def running(self, seq: int) -> None:
+        self._store.set_action_state(self._row(seq), str(ActionState.RUNNING), "", None)
+
+    def finish(self, seq: int, state: ActionState, detail: str) -> None:
+        self._store.set_action_state(self._row(seq), str(state), detail, self._job.clock_s())
+
+
+def authorization(config: Config, base_url: str) -> Mapping[str, str]:
+    """The headers that a configured node's interface wants to see; none for an address that no node has.
+
+    Raises ``AdapterError`` or ``ConfigError``.
+    """
+    for name, options in config.nodes.items():
+        if getattr(options, "url", None) == base_url:
+            adapter, _ = make_adapter(config, name, options)
+            ask = getattr(adapter, "authorization", None)
+            if ask is not None:
+                with HttpClient(options.deadline_s) as http:
+                    return ask(http)
+    return {}
