@@ -9,6 +9,7 @@ from unix_engine import UnixEngine
 
 from depin_orcha.actuators import Target, actuators
 from depin_orcha.adapters import NodeOptions
+from depin_orcha.optimize import Problem, solve
 from depin_orcha.outside import Outside
 from depin_orcha.types import Resource
 
@@ -20,6 +21,24 @@ HOST_MEMORY = 8 * 2**30
 FOLDER = f"/sys/fs/cgroup/docker/{ID}"
 CPU = Resource.CPU_CORES
 BACKENDS = actuators()
+
+
+def uplink_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plan that grants myst_1 so many units of uplink, and its problem."""
+    node = {
+        "node": "myst_1",
+        "protocol": "mysterium",
+        "uses_per_unit": {"uplink_bps": 1e7},
+        "current_units": None,
+        "max_units": units,
+        "usd_per_unit_hour": 0.01,
+    }
+    document = {
+        "schema": "depin-orcha/problem/1",
+        "horizon_h": 12,
+        "hosts": [{"host": "local", "capacity": {"uplink_bps": 4e7}, "nodes": [node]}],
+    }
+    return solve(Problem.from_dict(document)).to_dict(), document
 
 
 class MemoryJournal:

@@ -429,3 +429,25 @@ def test_database_stays_sound_through_all_of_this(place: Place, operator: Simula
     assert integrity(place.db) == "ok"
     shutil.copy(place.db, place.folder / "copy.db")
     assert integrity(place.folder / "copy.db") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--release", "--rollback"), "only one"),
+        (("--rollback", "--reclaim", "storj_1"), "only one"),
+        (("plan_1",), "--rollback"),
+        (("--reclaim", "nobody"), "no node nobody"),
+    ],
+)
+def test_what_apply_cannot_do_at_once(place: Place, words: tuple[str, ...], said: str) -> None:
+    place.config.write_text(STORJ)
+    done = place("apply", *words, exits=2)
+    assert done.out == ""
+    assert said in done.err
+
+
+def test_a_plan_that_was_never_carried_out_is_not_rolled_back(place: Place) -> None:
+    place.config.write_text(STORJ)
+    done = place("apply", "--rollback", "nowhere", exits=65)
+    assert "of plan nowhere nothing was carried out" in done.err

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from apply_parts import MemoryJournal
+from apply_parts import MemoryJournal, uplink_plan
 from ledger_parts import opened
 from tequilapi import TOKEN, Tequilapi
 
@@ -17,7 +17,6 @@ from depin_orcha.config import load
 from depin_orcha.cycle import Job
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import execute
-from depin_orcha.optimize import Problem, solve
 from depin_orcha.outside import Outside
 from depin_orcha.taking_back import release as lift
 from depin_orcha.types import Action, ActionState, HttpCall, HttpCalls, Resource
@@ -193,30 +192,12 @@ def test_an_action_round_trips_and_says_how_to_do_it_by_hand():
         assert '-H "Authorization: Bearer $TOKEN"' in advice(action, BACKENDS)
 
 
-def stored_plan() -> tuple[dict, dict]:
-    """A plan that grants the node two units of uplink, and its problem."""
-    node = {
-        "node": "myst_1",
-        "protocol": "mysterium",
-        "uses_per_unit": {"uplink_bps": 1e7},
-        "current_units": None,
-        "max_units": 2,
-        "usd_per_unit_hour": 0.01,
-    }
-    document = {
-        "schema": "depin-orcha/problem/1",
-        "horizon_h": 12,
-        "hosts": [{"host": "local", "capacity": {"uplink_bps": 4e7}, "nodes": [node]}],
-    }
-    return solve(Problem.from_dict(document)).to_dict(), document
-
-
 def test_apply_logs_in_and_no_secret_is_stored(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("DEPIN_ORCHA_NODES__MYST_1__PASSWORD", PASSWORD)
     with Tequilapi(password=PASSWORD) as node, opened(tmp_path / "orcha.db", node="myst_1", now_s=NOW_S) as store:
         text = f'[nodes.myst_1]\nprotocol = "mysterium"\nurl = "{node.url}"\nusername = "myst"\napply = true\n'
         job = Job(load(None, text), tmp_path / "orcha.db", NOW_S, fixed_now=True)
-        result, problem = stored_plan()
+        result, problem = uplink_plan(2)
         store.add_plan(NOW_S - 60, NOW_S + 600, result, problem)
 
         done = apply(job, store, execute=True)
