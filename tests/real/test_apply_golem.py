@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import httpx
 import pytest
 from loopback import Answer, Loopback, Request
 from real.docker_engine import DockerEngine
+from real.namespace import unavailable
 
 from depin_orcha.demo import SimulatedOperator
 
@@ -108,11 +111,13 @@ class Owner:
         self.environment = os.environ | {"DATA_DIR": str(agent.data_dir), "HOME": str(folder)}
 
     def __call__(self, *words: str) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "depin_orcha", *words, "--json"]
-        argv += ["--config", str(self.folder / "config.toml"), "--db", str(self.folder / "orcha.db")]
-        done = subprocess.run(argv, capture_output=True, text=True, env=self.environment, check=False)
+        done = subprocess.run(self.words(*words), capture_output=True, text=True, env=self.environment, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return json.loads(done.stdout)["data"]
+
+    def words(self, *words: str) -> list[str]:
+        argv = [sys.executable, "-m", "depin_orcha", *words, "--json"]
+        return [*argv, "--config", str(self.folder / "config.toml"), "--db", str(self.folder / "orcha.db")]
 
 
 @pytest.fixture
@@ -198,3 +203,71 @@ def test_the_journal_tells_the_story(owner: Owner) -> None:
         rows = connection.execute("SELECT kind, state, finished_s IS NOT NULL FROM actions ORDER BY id").fetchall()
     assert {row[1:] for row in rows} == {("done", 1)}
     assert {row[0] for row in rows} == {"golem", "docker"}
+
+
+def test_what_work_held_back_follows_when_it_is_over(owner: Owner, engine: DockerEngine) -> None:
+    plan(owner)
+    owner.agent.busy = True
+    owner("apply", "--yes")
+    owner.agent.busy = False
+    owner("collect")
+    assert owner("optimize")["decision"] == "hold", "the provider offers what was planned already"
+    done = owner("apply", "--yes")
+    assert [(action["kind"], action["state"]) for action in done["actions"]] == [("docker", "done")]
+    assert engine.cpu_quota_us("golem") == 100_000
+
+
+def test_a_container_made_anew_is_limited_again_and_one_changed_by_hand_is_not(
+    owner: Owner, engine: DockerEngine
+) -> None:
+    plan(owner)
+    owner("apply", "--yes")
+    engine.remove("golem")
+    engine.run("golem")
+    assert engine.cpu_quota_us("golem") == -1
+    done = owner("apply", "--yes")
+    assert [(action["kind"], action["state"]) for action in done["actions"]] == [("docker", "done")]
+    assert engine.cpu_quota_us("golem") == 100_000
+
+    engine.call("POST", "/containers/golem/update", {"NanoCpus": 1_500_000_000})
+    for _ in range(2):
+        left = owner("apply", "--yes")
+        assert [(action["state"], left["changed"]) for action in left["actions"]] == [("skipped", 0)]
+        assert engine.cpu_quota_us("golem") == 150_000
+    owner("apply", "--reclaim", "golem_1", "--yes")
+    assert engine.cpu_quota_us("golem") == 100_000
+    owner("apply", "--rollback", "--yes")
+    assert engine.cpu_quota_us("golem") == 150_000, "the last that was not ours"
+
+
+@pytest.mark.parametrize("call", ["fdatasync", "sendto"])
+def test_killed_at_every_step_the_next_run_ends_what_was_begun(owner: Owner, engine: DockerEngine, call: str) -> None:
+    """Killed when it makes the call for the first, second, ... time, until it lives to its end."""
+    if shutil.which("strace") is None:
+        unavailable("being killed at every step needs strace")
+    plan(owner)
+    files = (owner.folder / "orcha.db", owner.agent.data_dir / "hardware.json", owner.agent.data_dir / "presets.json")
+    assert not (owner.folder / "orcha.db-wal").exists(), "the database is whole in its one file"
+    kept = [file.read_bytes() for file in files]
+    killed = 0
+    while True:
+        for file, content in zip(files, kept, strict=True):
+            file.write_bytes(content)
+        engine.remove("golem")
+        engine.run("golem")
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={killed + 1}"]
+        words = owner.words("apply", "--yes")
+        strace = ["strace", "-f", "-qq", "-o", str(owner.folder / "trace"), *inject, *words]
+        done = subprocess.run(strace, capture_output=True, text=True, env=owner.environment, check=False)
+        if done.returncode != -signal.SIGKILL:
+            break
+        killed += 1
+        owner("apply", "--yes")
+        assert engine.cpu_quota_us("golem") == 100_000, f"killed at {call} {killed}"
+        hardware = json.loads((owner.agent.data_dir / "hardware.json").read_bytes())
+        assert (hardware["active"], hardware["profiles"]["depin-orcha"]["cpu_threads"]) == ("depin-orcha", 1)
+        with closing(sqlite3.connect(owner.folder / "orcha.db")) as connection:
+            states = {row[0] for row in connection.execute("SELECT state FROM actions")}
+        assert states <= {"done", "failed", "skipped"}, f"killed at {call} {killed}"
+    assert done.returncode == 0, done.stderr
+    assert killed > 3
