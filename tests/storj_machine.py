@@ -78,7 +78,12 @@ class StorjMachine(Outside):
         return self.free
 
     def target(self, **options: Any) -> Target:
-        fields: dict[str, Any] = {"container": "storj", "runtime": "docker", "disk": "/mnt/storj", "config_file": str(self.file)}
+        fields: dict[str, Any] = {
+            "container": "storj",
+            "runtime": "docker",
+            "disk": "/mnt/storj",
+            "config_file": str(self.file),
+        }
         made = Options(protocol="storj", apply=True, url=self.node.url, **(fields | options))
         return Target("storj_1", made, 8, self.engine.socket, self.engine.socket)
 

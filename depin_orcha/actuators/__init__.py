@@ -314,6 +314,8 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
         actions += found
         told = getattr(backends[kind], "note", None)
         notes += [note] if told is not None and (note := told(target, one, grant)) else []
+    # What restarts the node comes last: it would be taken back, with one restart more, if anything after it failed.
+    actions.sort(key=lambda action: isinstance(action.call, Steps))
     if not observed:
         notes.append(f"{protocol} gets no hard limit: a starved node loses more than the cap earns")
     return Route(tuple(actions), notes=tuple(notes))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from apply_parts import BACKENDS, MemoryJournal
+from apply_parts import BACKENDS, FakeEngine, MemoryJournal
 from storj_machine import CONFIG, ID, StorjMachine
 
 from depin_orcha.actuators import from_json, inverse, kinds, observe, route, to_json
@@ -231,6 +231,17 @@ def test_a_stopped_container_is_not_started(machine: StorjMachine) -> None:
 def test_storage_alone_asks_the_node(machine: StorjMachine) -> None:
     assert kinds(machine.target(), BACKENDS, {Resource.CPU_CORES}) == ("docker",)
     assert kinds(machine.target(), BACKENDS, {STORAGE}) == ("storj",)
+
+
+def test_the_restart_comes_after_what_is_set_without_one(machine: StorjMachine, tmp_path: Path) -> None:
+    """Else it would be taken back by another one when a limit set after it fails."""
+    target = machine.target(hard_caps=True)
+    (tmp_path / "other").mkdir()
+    with FakeEngine(tmp_path / "other") as engine:
+        limits = BACKENDS["docker"].read(engine.target(), engine.machine)
+    observed = {"storj": Actuator().read(target, machine), "docker": limits}
+    made = route(target, observed, {STORAGE: 7 * TB, Resource.CPU_CORES: 1.0}, "plan 1", BACKENDS, busy=None)
+    assert [action.kind for action in made.actions] == ["docker", "storj"]
 
 
 def test_set_and_proven_by_the_dashboard(machine: StorjMachine) -> None:
