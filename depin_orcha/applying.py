@@ -16,6 +16,7 @@ from .adapters import NodeOptions
 from .asof import AsOf, PlanRow
 from .cycle import Job, Result, require_nodes
 from .errors import ActuatorError, AdapterError, ConfigError, DataError
+from .movable import pause_command, rules
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
@@ -106,6 +107,9 @@ def _elsewhere(
 def _by_hand(known: AsOf, name: str, options: NodeOptions, grant: Mapping[Resource, float]) -> str | None:
     """What its owner types on the other machine; None for a protocol without such a command."""
     command = getattr(options, "provider_command", None)
+    seen = known.last_seen(name)
+    if command is not None and seen is not None and grant.get(Resource.CPU_CORES) == 0:
+        return pause_command(rules(options.protocol).terms(seen.details), command) or None
     usage = known.usage(name)
     amounts = {resource: one.allocated for resource, one in usage.items() if one.allocated is not None} | dict(grant)
     if command is None or not {Resource.CPU_CORES, Resource.MEMORY_BYTES, Resource.STORAGE_BYTES} <= amounts.keys():

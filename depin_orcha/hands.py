@@ -67,4 +67,6 @@ def _last(action: Action, key: str, past: Sequence[Past]) -> Past | None:
 def _said(value: Any) -> str:
     if value is None:
         return "no limit"
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)

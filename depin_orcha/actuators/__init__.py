@@ -32,13 +32,17 @@ Offers = Callable[[str], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What applying needs of a node; ``cpu_count`` is the number of logical CPUs of its machine."""
+    """What applying needs of a node; ``cpu_count`` is the number of logical CPUs of its machine.
+
+    ``rested``: the presets of a Golem provider that we deactivated and have not activated since.
+    """
 
     node: str
     options: NodeOptions
     cpu_count: int
     docker_socket: str = DOCKER_SOCKET
     podman_socket: str = PODMAN_SOCKET
+    rested: tuple[str, ...] = ()
 
     @property
     def is_capped(self) -> bool:
@@ -176,7 +180,8 @@ def route(
         return Route(profile, notes=_without_runtime(target))
     if not observed[runtime].running:
         return Route(profile, notes=(f"{named(target)} is stopped; it is limited when it runs",))
-    cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if Resource.CPU_CORES in grant else {}
+    # who rests makes no new agreement, and what runs still needs what it was promised
+    cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if grant.get(Resource.CPU_CORES) else {}
     caps = tuple(backends[runtime].actions(target, observed[runtime], cores, why))
     if any(rises(action) for action in caps):
         return Route(caps + profile)
