@@ -31,8 +31,11 @@ def replace_line(call: WriteLine) -> None:
     Until the very end the file is the old one, and then the new one, whatever happens meanwhile. Raises
     ``ActuatorError``, and then nothing has changed: the line is not as it was, or the folder cannot be written.
     """
-    path = Path(os.path.realpath(call.path))  # else a link would be replaced, not the file that it leads to
+    path = Path(call.path)
     try:
+        path.stat()  # there is a file where its links lead
+        while path.is_symlink():  # else the link would be replaced
+            path = path.parent / path.readlink()
         content = path.read_bytes()
         if line_of(content.decode(errors="surrogateescape"), call.key, call.path) != call.old:
             message = f"{call.path} was changed meanwhile: it does not say `{call.old}` any more"

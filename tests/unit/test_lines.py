@@ -68,6 +68,16 @@ def test_a_link_stays_a_link(file: Path) -> None:
     replace_line(call(link))
     assert link.is_symlink()
     assert file.read_bytes() == NEW.encode().join(AROUND)
+    replace_line(call(Path(f"/proc/{os.getpid()}/root{link}"), NEW, OLD))
+    assert file.read_bytes() == OLD.encode().join(AROUND)
+    assert link.is_symlink()
+
+
+def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
+    for name, other in ("ab", "ba"):
+        (tmp_path / name).symlink_to(other)
+    with pytest.raises(ActuatorError, match="symbolic links"):
+        replace_line(call(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(
