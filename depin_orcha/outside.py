@@ -32,6 +32,8 @@ ENGINE_API = (1, 41)
 """The version of the engine's interface that this was written for; asked for where the engine still speaks it."""
 OLDEST_ENGINE_API = (1, 25)
 
+_FORBIDDEN = ("authentication required", "access denied", "permission denied", "not permitted")
+"""What programs say when their user lacks a right."""
 _TELLING = (201, 202, 204, 400, 422, 500)
 """Answers of a node's interface that are good, or say what is wrong."""
 
@@ -167,10 +169,11 @@ def _run(argv: Sequence[str], timeout_s: float | None = None) -> str:
     except commands.CommandError as error:
         raise ActuatorError(error.kind, error.message, error.hint) from error
     if ended.code:
+        forbidden = any(word in ended.said.lower() for word in _FORBIDDEN)
         raise ActuatorError(
-            FailureKind.TRANSIENT,
+            FailureKind.PERMISSION if forbidden else FailureKind.TRANSIENT,
             f"`{shlex.join(argv)}` ended with {ended.code}: {ended.said}",
-            "run it by hand to see more",
+            "this needs rights: run depin-orcha as root" if forbidden else "run it by hand to see more",
         )
     return ended.output.decode(errors="replace")
 
