@@ -122,6 +122,7 @@ def test_a_unit_that_somebody_stopped_is_not_started(systemd: Systemd, data: Pat
     systemd.add("storj", NODE)
     systemd.until("storj", "active")
     systemd("stop", "storj")
-    apply(place, int(time.time()), exits=3)
+    done = apply(place, int(time.time()))
+    assert (done.data["actions"], "unit storj.service is stopped" in done.err) == ([], True)
     assert systemd("show", "-P", "ActiveState", "storj").strip() == "inactive"
     assert "6000.00 GB" in (data / "config.yaml").read_text()
