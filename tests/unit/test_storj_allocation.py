@@ -376,6 +376,10 @@ def test_a_run_that_died_between_the_steps_is_told_by_what_is_there(machine: Sto
     assert outcome.state is (ActionState.DONE if steps == 2 else ActionState.FAILED)
     assert said in outcome.detail
     assert (outcome.failure is not None) == (steps == 1)
+    if outcome.failure is not None:
+        sed, _, restart = outcome.failure.hint.removeprefix("put it back by hand: ").partition(" && ")
+        subprocess.run(shlex.split(sed), check=True)
+        assert (machine.file.read_text(), restart.startswith("docker ")) == (CONFIG, True)
 
 
 def test_the_advice_does_the_same(machine: StorjMachine) -> None:
