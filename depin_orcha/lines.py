@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from .errors import ActuatorError, FailureKind
@@ -58,8 +57,9 @@ def _with(line: bytes, call: WriteLine) -> bytes:
 def _exchange(path: Path, content: bytes) -> None:
     """The file at ``path`` is another one with this content, for good also when the power fails now."""
     told = path.stat()
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    made = Path(name)
+    made = path.with_name(f".{path.name}.depin-orcha")
+    made.unlink(missing_ok=True)  # what a killed run left
+    number = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(content)

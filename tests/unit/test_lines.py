@@ -42,6 +42,13 @@ def test_every_other_byte_stays(file: Path) -> None:
     assert file.read_bytes() == OLD.encode().join(AROUND)
 
 
+def test_what_a_killed_run_left_is_no_hindrance(file: Path) -> None:
+    (file.parent / f".{file.name}.depin-orcha").symlink_to("/dev/null")
+    replace_line(call(file))
+    assert file.read_bytes() == NEW.encode().join(AROUND)
+    assert list(file.parent.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_the_line_keeps_its_end(tmp_path: Path, end: bytes) -> None:
     path = tmp_path / "config.yaml"
