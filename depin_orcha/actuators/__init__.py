@@ -134,13 +134,10 @@ def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
     from . import docker, golem, mysterium, storj, systemd
 
-    return {
-        docker.KIND: docker.Actuator(),
-        golem.KIND: golem.Actuator(offers),
-        mysterium.KIND: mysterium.Actuator(),
-        storj.KIND: storj.Actuator(),
-        systemd.KIND: systemd.Actuator(),
-    }
+    made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
+    for module in (docker, mysterium, storj, systemd):
+        made[module.KIND] = module.Actuator()
+    return made
 
 
 def kinds(target: Target, backends: Actuators, resources: Iterable[Resource] = Resource) -> tuple[str, ...]:
