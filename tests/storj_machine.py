@@ -13,7 +13,7 @@ from loopback import Answer, Loopback, Request
 from unix_engine import UnixEngine
 
 from depin_orcha.actuators import Target
-from depin_orcha.actuators.storj import KEY, size_bytes
+from depin_orcha.actuators._storj_size import KEY, size_bytes
 from depin_orcha.adapters.storj import Options
 from depin_orcha.outside import Outside
 
