@@ -149,7 +149,7 @@ def _lacking(kind: str, target: actuators.Target, outside: Outside, backends: ac
         fix = "sudo depin-orcha apply --yes, also in the schedule; collect, forecast and optimize need no rights"
         detail = f"{kind}: only root may {_ROOT_ONLY[kind]}"
         return Check("rights", "fail", detail, target.node, fix, FailureKind.PERMISSION)
-    file = getattr(target.options, "config_file", None)
+    file = getattr(target.options, "config_path", None)
     if kind == "storj" and file is not None and os.geteuid() not in (0, os.stat(file).st_uid):  # noqa: PTH116
         fix = "sudo depin-orcha apply --yes, also in the schedule"
         detail = f"storj: only root, or the owner of {file}, may replace it"

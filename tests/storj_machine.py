@@ -82,7 +82,7 @@ class StorjMachine(Outside):
             "container": "storj",
             "runtime": "docker",
             "disk": "/mnt/storj",
-            "config_file": str(self.file),
+            "config_path": str(self.file),
         }
         made = Options(protocol="storj", apply=True, url=self.node.url, **(fields | options))
         return Target("storj_1", made, 8, self.engine.socket, self.engine.socket)

@@ -80,7 +80,7 @@ class Allocation:
         """Why only a person can change it; "" where we can."""
         if self.runs.restart is None:
             return "nothing that is configured here runs it, so it cannot be restarted"
-        return self.runs.overridden or ("" if self.path else "its config_file is not set")
+        return self.runs.overridden or ("" if self.path else "its config_path is not set")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Actuator:
         url: str | None = getattr(target.options, "url", None)
         if url is None or "@" in url:  # it becomes part of the action, which is stored and shown
             raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no url without user and password")
-        path: str | None = getattr(target.options, "config_file", None)
+        path: str | None = getattr(target.options, "config_path", None)
         runs, disk = _runs(target, reader), target.options.disk
         if runs.stopped:
             return Stopped(runs.stopped)
@@ -156,7 +156,7 @@ class Actuator:
 
     def read_back(self, action: Action, reader: Reader, since_s: float | None = None) -> Reading:
         """What the node says that it runs with since its start; its file is only a promise."""
-        path, url = action.target["config_file"], action.target["url"]
+        path, url = action.target["config_path"], action.target["url"]
         stated = size_of_line(_line(path, reader), path)
         allocated, _, started_s = _dashboard(url, reader)
         evidence = f"the node runs with {size_text(allocated)} since {rfc3339(started_s)}"
@@ -194,7 +194,7 @@ def _dashboard(url: str, reader: Reader) -> tuple[float, float | None, int]:
 def _line(path: str, reader: Reader) -> str:
     text = reader.text(path)
     if text is None:
-        raise ActuatorError(FailureKind.CONFIG, f"there is no {path}", "set config_file to the node's config.yaml")
+        raise ActuatorError(FailureKind.CONFIG, f"there is no {path}", "set config_path to the node's config.yaml")
     return line_of(text, KEY, path)
 
 
@@ -292,7 +292,7 @@ def _action(target: Target, observed: Allocation, line: str, why: str) -> Action
     restart = () if observed.runs.restart is None else (observed.runs.restart,)
     call, undo = (Steps((WriteLine(path, KEY, *lines), *restart)) for lines in ((old, line), (line, old)))
     before, after = ({"storage_bytes": size_of_line(one, path)} for one in (old, line))
-    identity = {"config_file": path, "url": observed.url, "restart": observed.runs.by_hand}
+    identity = {"config_path": path, "url": observed.url, "restart": observed.runs.by_hand}
     return Action(target.node, KIND, why, before, after, call, undo, identity)
 
 
@@ -321,7 +321,7 @@ def _by_hand(target: Target, observed: Allocation, size: int) -> str:
 
 
 def _made_anew(runtime: str, name: str, labels: Mapping[str, str], size: int) -> str:
-    service, files = labels.get("com.docker.compose.service"), labels.get("com.docker.compose.project.config_files")
+    service, files = labels.get("com.docker.compose.service"), labels.get("com.docker.compose.project.config_paths")
     value = f"{size / 1e12:.2f}TB" if size % 10_000_000_000 == 0 else f"{size / 1e9:.2f}GB"
     if service and files:
         words = [word for file in files.split(",") for word in ("-f", file)]

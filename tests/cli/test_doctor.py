@@ -55,8 +55,8 @@ def test_a_storj_node_whose_disk_space_is_only_advised(place: Place, tmp_path: P
         )
         place.configure(text)
         said = found(place.json("doctor", exits=None), "rights", "attic")
-        assert ("warn", "storj: its config_file is not set", "apply tells the command") in said
-        place.configure(f'{text}config_file = "{machine.file}"\n')
+        assert ("warn", "storj: its config_path is not set", "apply tells the command") in said
+        place.configure(f'{text}config_path = "{machine.file}"\n')
         machine.environment = ["STORAGE=6.0TB"]
         said = found(place.json("doctor", exits=None), "rights", "attic")
         assert "STORAGE of its environment wins over its file" in said[0][1]

@@ -73,7 +73,7 @@ class Owner:
         self.place.configure(
             f'[apply]\ndocker_socket = "{self.engine.socket}"\nverify_timeout_s = 5\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{url}"\napply = true\nruntime = "docker"\n'
-            f'container = "storj"\ndisk = "{self.data}"\nconfig_file = "{self.file}"\n'
+            f'container = "storj"\ndisk = "{self.data}"\nconfig_path = "{self.file}"\n'
         )
 
     def fate(self, *, most: int = 10**6, refuses: int = 10**6) -> None:

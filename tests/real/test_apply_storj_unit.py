@@ -66,7 +66,7 @@ def place(systemd: Systemd, data: Path, tmp_path: Path) -> Iterator[Place]:
             made.configure(
                 f'[apply]\nverify_timeout_s = 8\n[nodes.storj_1]\nprotocol = "storj"\nurl = "{node.url}"\n'
                 'apply = true\nruntime = "systemd"\nunit = "storj.service"\n'
-                f'disk = "{disk}"\nconfig_file = "{data}/config.yaml"\n'
+                f'disk = "{disk}"\nconfig_path = "{data}/config.yaml"\n'
             )
             yield made
     finally:

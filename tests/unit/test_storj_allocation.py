@@ -207,7 +207,7 @@ def test_a_container_of_compose_is_made_anew_by_compose(machine: StorjMachine) -
     machine.environment = ["STORAGE=6.0TB"]
     machine.labels = {
         "com.docker.compose.service": "node",
-        "com.docker.compose.project.config_files": "/srv/storj/compose.yaml",
+        "com.docker.compose.project.config_paths": "/srv/storj/compose.yaml",
     }
     target = machine.target()
     note = Actuator().note(target, Actuator().read(target, machine), {STORAGE: 7.51 * TB})
@@ -218,7 +218,7 @@ def test_a_container_of_compose_is_made_anew_by_compose(machine: StorjMachine) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"config_file": None}, "its config_file is not set; by hand: docker stop"),
+        ({"config_path": None}, "its config_path is not set; by hand: docker stop"),
         ({"runtime": "none"}, f"cannot be restarted; by hand: sed -i 's|^{KEY.replace('.', chr(92) + '.')}: 6"),
     ],
 )
