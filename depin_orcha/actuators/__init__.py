@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand
 
@@ -126,12 +127,13 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium
+    from . import docker, golem, mysterium, podman
 
     return {
         docker.KIND: docker.Actuator(),
         golem.KIND: golem.Actuator(offers),
         mysterium.KIND: mysterium.Actuator(),
+        podman.KIND: podman.Actuator(),
     }
 
 
@@ -245,10 +247,17 @@ def advice(action: Action, backends: Actuators) -> str:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?"""
+    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?
+
+    Shares equal the weight that a kernel of version 2 holds in their stead.
+    """
     if isinstance(left, dict) and isinstance(right, dict):
         ours, theirs = cast("dict[str, Any]", left), cast("dict[str, Any]", right)
         return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(left, dict):
+        return same(right, left)
+    if isinstance(left, int) and isinstance(right, dict):
+        return cast("dict[str, Any]", right).get("cpu_weight") in weights_of_shares(left)
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=1e-6)
     return left == right

@@ -18,7 +18,8 @@ from depin_orcha.actuators import (
     route,
     to_json,
 )
-from depin_orcha.actuators.docker import Actuator, Container
+from depin_orcha.actuators._containers import Container
+from depin_orcha.actuators.docker import Actuator
 from depin_orcha.actuators.golem import Profiles
 from depin_orcha.cgroups import Enforced
 from depin_orcha.errors import ActuatorError, FailureKind
@@ -33,6 +34,7 @@ def container(cores=None, memory=None, used: int | None = 100 * 2**20, cpu_count
         "nano_cpus": 0,
         "cpu_quota_us": 0,
         "cpu_period_us": 0,
+        "cpu_shares": 0,
         "memory_bytes": 0,
         "memory_swap_bytes": 0,
         "host_cpu_count": cpu_count,
