@@ -55,10 +55,7 @@ class World:
 
     def target(self, node: str, options: NodeOptions) -> Target:
         """The node as the back ends need it."""
-        import psutil
-
-        engines = self.job.config.settings.apply
-        return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
+        return target_of(self.job.config, node, options)
 
     def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
         """What brings the node to its grant, given what is in force now."""
@@ -236,6 +233,14 @@ class _Journal:
 
     def finish(self, seq: int, state: ActionState, detail: str) -> None:
         self._store.set_action_state(self._row(seq), str(state), detail, self._job.clock_s())
+
+
+def target_of(config: Config, node: str, options: NodeOptions) -> Target:
+    """A node of this machine as the back ends need it."""
+    import psutil
+
+    engines = config.settings.apply
+    return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
 
 
 def authorization(config: Config, base_url: str) -> Mapping[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -144,6 +145,9 @@ class _Run:
         reason = _reason(reading, error)
         untouched = reading is not None and same(self.action.before, reading.values) and not reading.contradiction
         if untouched or isinstance(error, TargetGoneError):
+            if error is None and self.action.undo is not None:
+                with suppress(ActuatorError):  # what was accepted must not come into force later
+                    self.outside.act(self.action.undo)
             detail = f"nothing changed: {reason}"
             failure = _failure(self.action, detail, error)
             return self.end(ActionState.FAILED, changed=False, detail=detail, failure=failure, started_s=started_s)

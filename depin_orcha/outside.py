@@ -35,6 +35,8 @@ LIBPOD = "/libpod/"
 LIBPOD_API = (4, 3)
 """The first version of Podman's own interface that can change a container; asked for where it is still spoken."""
 
+_FORBIDDEN = ("authentication required", "access denied", "permission denied", "not permitted")
+"""What programs say when their user lacks a right."""
 _TELLING = (201, 202, 204, 400, 422, 500)
 """Answers of a node's interface that are good, or say what is wrong."""
 
@@ -166,10 +168,11 @@ def _run(argv: Sequence[str]) -> str:
     except commands.CommandError as error:
         raise ActuatorError(error.kind, error.message, error.hint) from error
     if ended.code:
+        forbidden = any(word in ended.said.lower() for word in _FORBIDDEN)
         raise ActuatorError(
-            FailureKind.TRANSIENT,
+            FailureKind.PERMISSION if forbidden else FailureKind.TRANSIENT,
             f"`{shlex.join(argv)}` ended with {ended.code}: {ended.said}",
-            "run it by hand to see more",
+            "this needs rights: run depin-orcha as root" if forbidden else "run it by hand to see more",
         )
     return ended.output.decode(errors="replace")
 

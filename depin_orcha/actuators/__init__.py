@@ -127,13 +127,14 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, podman
+    from . import docker, golem, mysterium, podman, systemd
 
     return {
         docker.KIND: docker.Actuator(),
         golem.KIND: golem.Actuator(offers),
         mysterium.KIND: mysterium.Actuator(),
         podman.KIND: podman.Actuator(),
+        systemd.KIND: systemd.Actuator(),
     }
 
 
@@ -302,6 +303,8 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     notes: list[str] = []
     for kind, one in observed.items():
         found = backends[kind].actions(target, one, grant, why)
+        if kind == target.options.runtime and not one.running:
+            notes.append(f"{named(target)} is stopped; it is limited when it runs")
         if kind == "mysterium" and found and not one.shaper.userspace:
             notes.append("its shaper limits each connection, not the node as a whole")
         actions += found

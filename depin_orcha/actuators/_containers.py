@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from depin_orcha.bounds import WEIGHT_PER_CORE, bounds
+from depin_orcha.bounds import WEIGHT_PER_CORE, bounds, granted, refuse_memory, refused
 from depin_orcha.cgroups import DEFAULT_SHARES, LEAST_SHARES, Enforced, enforced, least_shares, weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, HttpCall, Resource
+from depin_orcha.types import Action, HttpCall
 
 from . import Grant, Reader, Reading, Target, latest, original, same
 
@@ -26,8 +26,6 @@ MIN_QUOTA_US = 1000
 MEMORY_STEP_BYTES = 1024 * 1024
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 PAGE_BYTES = 4096
-MEMORY_HEADROOM = 1.25
-"""Version 2 of control groups kills a process when a limit is set below what is used: keep clear of it."""
 SHARES_STEP = 0.05
 """Grants of one host are relative to each other, and move with every plan: a smaller change is none."""
 
@@ -193,11 +191,11 @@ class ContainerActuator(ABC):
 
     def grant(self, done: Sequence[Action]) -> Grant:
         """The caps by their resources, and the cores that a weight stands for where there is no cap."""
-        kept, last = original(done), latest(done)
-        grant = {Resource(key): float(last[key]) for key in Resource if last.get(key) is not None}
-        if "cpu_shares" in kept and Resource.CPU_CORES not in grant and isinstance(last["cpu_shares"], int):
-            grant[Resource.CPU_CORES] = round(last["cpu_shares"] / DEFAULT_SHARES, 2)
-        return grant
+        values = latest(done)
+        shares = values.pop("cpu_shares", None)
+        if isinstance(shares, int) and "cpu_shares" in original(done):
+            values["cpu_weight"] = round(shares * WEIGHT_PER_CORE / DEFAULT_SHARES)
+        return granted(values)
 
     def settle_s(self, action: Action) -> float:  # noqa: ARG002
         """The kernel holds the new value before the engine answers; a second is for a slow engine."""
@@ -263,20 +261,13 @@ def near_shares(found: Shares, wanted: int) -> bool:
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:
     if cores > observed.host_cpu_count or cores < CPU_STEP_CORES:
-        raise _refused(node, f"{cores:g} CPU cores: the engine takes 0.01 to {observed.host_cpu_count}")
+        raise refused(node, f"{cores:g} CPU cores: the engine takes 0.01 to {observed.host_cpu_count}")
     if cores * observed.period_us < MIN_QUOTA_US:
-        raise _refused(node, f"{cores:g} CPU cores: below the kernel's 1 ms per period of {observed.period_us} us")
+        raise refused(node, f"{cores:g} CPU cores: below the kernel's 1 ms per period of {observed.period_us} us")
 
 
 def _check_memory(node: str, observed: Container, limit: int) -> None:
     if limit < MIN_MEMORY_BYTES or limit > observed.host_memory_bytes:
-        raise _refused(node, f"{limit} bytes of memory: the engine takes 6 MiB to {observed.host_memory_bytes}")
+        raise refused(node, f"{limit} bytes of memory: the engine takes 6 MiB to {observed.host_memory_bytes}")
     used = observed.in_force.memory_used_bytes if observed.in_force else None
-    if used is None:
-        raise _refused(node, f"{limit} bytes of memory: what container {observed.name} uses is not known")
-    if limit < used * MEMORY_HEADROOM:
-        raise _refused(node, f"{limit} bytes of memory: less than 1.25 times the {used} in use")
-
-
-def _refused(node: str, reason: str) -> ActuatorError:
-    return ActuatorError(FailureKind.DATA, f"{node} is not given {reason}", "make a new plan: depin-orcha optimize")
+    refuse_memory(node, f"container {observed.name}", limit, used)

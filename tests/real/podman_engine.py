@@ -49,6 +49,7 @@ class PodmanEngine(KernelView):
         self._process = subprocess.Popen(
             [*self._podman(), "system", "service", "--time=0", f"unix://{self.socket}"],
             env=self.environment,
+            cwd=self._folder,  # where conmon leaves a file when a container runs out of memory
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
