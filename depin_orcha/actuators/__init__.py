@@ -305,11 +305,13 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
         found = backends[kind].actions(target, one, grant, why)
         if kind == target.options.runtime and not one.running:
             notes.append(f"{named(target)} is stopped; it is limited when it runs")
+        if kind == target.options.runtime and found and not target.is_capped:
+            notes.append(f"{protocol} gets a weight and no hard limit: a starved node loses more than the cap earns")
         if kind == "mysterium" and found and not one.shaper.userspace:
             notes.append("its shaper limits each connection, not the node as a whole")
         actions += found
     if not observed:
-        notes.append(f"{protocol} gets no hard limit: a starved node loses more than the cap earns")
+        notes.append(f"{protocol} gets neither limit nor weight: nothing that runs it can be set from here")
     return Route(tuple(actions), notes=tuple(notes))
 
 

@@ -41,6 +41,14 @@ class KernelView(ABC):
             limit = self.kernel(name, "memory", "memory.max")
             return 2**63 - 4096 if limit == "max" else int(limit)
 
+    def swap_bytes(self, name: str) -> int:
+        """Swap that the container may use beyond its memory; no limit is a number beyond all memory."""
+        try:
+            return int(self.kernel(name, "memory", "memory.memsw.limit_in_bytes")) - self.memory_limit_bytes(name)
+        except FileNotFoundError:
+            limit = self.kernel(name, "memory", "memory.swap.max")
+            return 2**63 - 4096 if limit == "max" else int(limit)
+
     def cpu_weight(self, name: str) -> int:
         """Shares in version 1, the weight that a runtime made of them in version 2."""
         try:

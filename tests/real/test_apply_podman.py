@@ -48,8 +48,8 @@ def name(engine, request):
     engine.remove(made)
 
 
-def target(engine, name, protocol="golem", **options):
-    where = golem_target(socket=engine.socket, runtime="podman", container=name, **options)
+def target(engine, name, protocol="golem"):
+    where = golem_target(socket=engine.socket, runtime="podman", container=name)
     return replace(where, options=where.options.model_copy(update={"protocol": protocol}))
 
 
@@ -172,7 +172,7 @@ def test_more_memory_than_the_limit_is_refused_by_the_kernel(engine, world, name
     engine.run(name, ALLOCATES_WHEN_TOLD)
     done = plan(engine, world, name, {MEMORY: 16 * MIB})
     assert states(do(done, world)) == ["done"]
-    assert int(engine.kernel(name, "memory", "memory.memsw.limit_in_bytes")) == 16 * MIB
+    assert engine.swap_bytes(name) == 0
     more = plan(engine, world, name, {MEMORY: 32 * MIB})
     assert states(do(more, world)) == ["done"], "above what limit and swap were before"
     assert engine.memory_limit_bytes(name) == 32 * MIB
@@ -200,10 +200,10 @@ def test_the_owner_s_memory_and_swap_come_back(engine, world, name):
     engine.run(name, WAIT, Memory=64 * MIB, MemorySwap=96 * MIB)
     done = plan(engine, world, name, {MEMORY: 128 * MIB})
     assert states(do(done, world)) == ["done"]
-    assert int(engine.kernel(name, "memory", "memory.memsw.limit_in_bytes")) == 160 * MIB
+    assert engine.swap_bytes(name) == 32 * MIB
     assert states(do(back(engine, world, name, done), world)) == ["done"]
     assert engine.memory_limit_bytes(name) == 64 * MIB
-    assert int(engine.kernel(name, "memory", "memory.memsw.limit_in_bytes")) == 96 * MIB
+    assert engine.swap_bytes(name) == 32 * MIB
 
 
 def test_what_podman_refuses_changes_nothing(engine, world, name):
@@ -216,6 +216,28 @@ def test_what_podman_refuses_changes_nothing(engine, world, name):
     assert engine.cpu_quota_us(name) == -1
     with pytest.raises(TargetGoneError, match="no such container"):
         PODMAN.read(target(engine, "nobody"), world)
+
+
+def test_a_node_that_may_not_starve_gets_a_weight_until_the_next_start(engine, world, name):
+    engine.run(name, CpuShares=300)
+    before = engine.cpu_weight(name)
+    done = plan(engine, world, name, {CPU: 2, MEMORY: 64 * MIB}, protocol="storj")
+    assert [(one.before, one.after) for one in done] == [({"cpu_shares": 300}, {"cpu_shares": 2048})]
+    (outcome,) = do(done, world)
+    expected = engine.cpu_weight(name)
+    assert str(outcome.state) == "done"
+    assert expected in (2048, 79, 174), "shares of version 1, or what older and newer runtimes make of them"
+    assert outcome.detail.endswith(f" = {expected}")
+    assert (engine.cpu_quota_us(name), engine.memory_limit_bytes(name) > 2**60) == (-1, True), "no caps"
+    assert plan(engine, world, name, {CPU: 1.92}, protocol="storj") == [], "a step of 5 % is none"
+    engine.restart(name)
+    assert engine.cpu_weight(name) == before
+    again = plan(engine, world, name, {CPU: 2}, protocol="storj")
+    assert states(do(again, world)) == ["done"]
+    assert states(do(back(engine, world, name, [*done, *again]), world)) == ["done"]
+    assert engine.cpu_weight(name) == before
+    typed(engine, advice(again[0], BACKENDS))
+    assert engine.cpu_weight(name) == expected
 
 
 def test_the_command_for_a_person_does_the_same(engine, world, name):
