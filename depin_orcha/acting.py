@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from . import actuators
+from . import actuators, restarts
 from .actuators import Route, Target, original, rises
 from .adapters import NodeOptions
 from .asof import AsOf
@@ -21,7 +21,7 @@ from .hands import Past, by_hand, done, is_told
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand
+from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 
 @dataclass(slots=True)
@@ -152,6 +152,8 @@ class World:
                     if not is_told(action, detail, past):
                         work.notes[node] = f"{detail}; take it back with: depin-orcha apply --reclaim {node} --yes"
                         left[len(documents)] = action, detail
+                elif (reason := self._not_now(action)) is not None:
+                    state, detail = ActionState.SKIPPED, reason
                 elif execute:
                     to_run[len(documents)] = action
                 documents.append(self._document(action, state, detail))
@@ -171,6 +173,11 @@ class World:
         }
         return Result(data, failures, _code(failures, outcomes), notes)
 
+    def _not_now(self, action: Action) -> str | None:
+        """Why an action that restarts its node has to wait; None where it has not, or restarts nothing."""
+        rest_s = getattr(self.backends[action.kind], "rest_s", None)
+        return None if rest_s is None else restarts.not_now(self.known, action.node, action.kind, rest_s)
+
     def _run(
         self, actions: Mapping[int, Action], left: Mapping[int, tuple[Action, str]], plan_id: str | None
     ) -> list[Outcome]:
@@ -185,8 +192,9 @@ class World:
         return execute(actions, journal, self.backends, self.outside, self._verify_s)
 
     def _document(self, action: Action, state: ActionState, detail: str) -> dict[str, Any]:
-        call = action.call
-        command = shlex.join(call.argv) if isinstance(call, RunCommand) else None
+        calls = action.call.calls if isinstance(action.call, HttpCalls | Steps) else (action.call,)
+        commands = [shlex.join(one.argv) for one in calls if isinstance(one, RunCommand)]
+        command = " && ".join(commands) or None
         if state is ActionState.ADVICE:
             command = actuators.advice(action, self.backends)
         return {
@@ -196,15 +204,14 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": None,
-            "request": _request(call),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "request": _request(calls),
             "state": str(state),
             "detail": detail,
         }
 
 
-def _request(call: Call) -> str | None:
-    calls = call.calls if isinstance(call, HttpCalls) else (call,)
+def _request(calls: Iterable[Call]) -> str | None:
     return ", ".join(dict.fromkeys(f"{one.method} {one.path}" for one in calls if isinstance(one, HttpCall))) or None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,8 +17,9 @@ import httpx
 from . import commands
 from .actuators import TargetGoneError
 from .errors import ActuatorError, AdapterError, ConfigError, FailureKind, OrchaError
+from .lines import replace_line
 from .net import HttpClient, Reply
-from .types import Call, HttpCalls, RunCommand
+from .types import Call, HttpCalls, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +99,7 @@ class Outside:
         return _run(argv)
 
     def text(self, path: str) -> str | None:
-        """The content of a file of the kernel, None when it or its process is not there."""
+        """The content of a text file, None when it, or the process that it tells of, is not there."""
         try:
             return Path(path).read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
@@ -108,10 +110,24 @@ class Outside:
             kind = FailureKind.PERMISSION if isinstance(error, PermissionError) else FailureKind.TRANSIENT
             raise ActuatorError(kind, f"cannot read {path} ({error.strerror})") from error
 
+    def free_bytes(self, path: str) -> int:
+        """How much an ordinary user may still write to the file system that holds ``path``."""
+        try:
+            return shutil.disk_usage(path).free
+        except OSError as error:
+            raise ActuatorError(
+                FailureKind.CONFIG, f"cannot tell the free space of {path} ({error.strerror})", "is disk a mount?"
+            ) from error
+
     def act(self, call: Call) -> None:
         """Runs the call; that it succeeds proves nothing. Raises ``ActuatorError``."""
         if isinstance(call, RunCommand):
-            _run(call.argv)
+            _run(call.argv, call.timeout_s)
+        elif isinstance(call, WriteLine):
+            replace_line(call)
+        elif isinstance(call, Steps):
+            for one in call.calls:
+                self.act(one)
         elif isinstance(call, HttpCalls):
             for index, one in enumerate(call.calls):
                 if index:
@@ -162,9 +178,9 @@ class Outside:
         return self._engines[socket]
 
 
-def _run(argv: Sequence[str]) -> str:
+def _run(argv: Sequence[str], timeout_s: float | None = None) -> str:
     try:
-        ended = commands.run(argv, timeout_s=COMMAND_TIMEOUT_S)
+        ended = commands.run(argv, timeout_s=timeout_s or COMMAND_TIMEOUT_S)
     except commands.CommandError as error:
         raise ActuatorError(error.kind, error.message, error.hint) from error
     if ended.code:

@@ -48,6 +48,25 @@ def plan_of(
     return solve(Problem.from_dict(document)).to_dict(), document
 
 
+def storage_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plan that grants storj_1 so many TB, and its problem."""
+    node = {
+        "node": "storj_1",
+        "protocol": "storj",
+        "uses_per_unit": {"storage_bytes": 1e12},
+        "current_units": None,
+        "max_units": units,
+        "min_units": units,
+        "usd_per_unit_hour": 0.01,
+    }
+    document = {
+        "schema": "depin-orcha/problem/1",
+        "horizon_h": 12,
+        "hosts": [{"host": "local", "capacity": {"storage_bytes": 2e13}, "nodes": [node]}],
+    }
+    return solve(Problem.from_dict(document)).to_dict(), document
+
+
 class MemoryJournal:
     """Keeps what a journal is told, in order."""
 

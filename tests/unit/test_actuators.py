@@ -12,6 +12,7 @@ from depin_orcha.actuators import (
     advice,
     from_json,
     inverse,
+    kinds,
     observe,
     original,
     refuse_overcommit,
@@ -173,7 +174,8 @@ def test_an_idle_node_is_lowered_profile_first():
 def test_a_node_that_nothing_here_can_set_says_so():
     storj = golem_target("storj_1").options.model_copy(update={"protocol": "storj"})
     where = replace(golem_target("storj_1"), options=storj)
-    planned = route(where, observe(where, Outside(), BACKENDS), {CPU: 1}, "plan 1", BACKENDS, busy=None)
+    observed = observe(where, Outside(), BACKENDS, kinds(where, BACKENDS, {CPU}))
+    planned = route(where, observed, {CPU: 1}, "plan 1", BACKENDS, busy=None)
     assert (planned.actions, planned.skipped) == ((), ())
     assert planned.notes == ("storj gets neither limit nor weight: nothing that runs it can be set from here",)
 
