@@ -9,7 +9,11 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from apply_parts import MemoryJournal, golem_target
+from apply_parts import MemoryJournal, golem_target, plan_of
+from ledger_parts import opened
+from operator_parts import Place
+from real.golem_owner import golem_owner
+from real.golem_owner import plan as plan_of_golem
 from real.namespace import unavailable
 from real.podman_engine import PodmanEngine
 
@@ -284,3 +288,79 @@ def _ended(engine, name, timeout_s):
     while (state := engine.state(name))["Running"] and time.monotonic() < ends:
         time.sleep(0.1)
     return state
+
+
+@pytest.fixture
+def owner(tmp_path, engine):
+    engine.run("golem")
+    with golem_owner(tmp_path, "podman", engine.socket) as made:
+        yield made
+    engine.remove("golem")
+
+
+def kinds_and_states(done):
+    return [(action["kind"], action["state"]) for action in done["actions"]]
+
+
+def test_a_stored_plan_reaches_the_kernel_again_after_a_start_and_is_lifted(owner, engine):
+    plan_of_golem(owner)
+    assert {action["state"] for action in owner("apply")["actions"]} == {"planned"}
+    assert engine.cpu_quota_us("golem") == -1
+    assert set(kinds_and_states(owner("apply", "--yes"))) == {("golem", "done"), ("podman", "done")}
+    assert engine.cpu_quota_us("golem") == 100_000
+    assert owner("apply", "--yes")["actions"] == []
+
+    engine.restart("golem")
+    assert engine.cpu_quota_us("golem") == -1
+    assert kinds_and_states(owner("apply", "--yes")) == [("podman", "done")]
+    assert engine.cpu_quota_us("golem") == 100_000
+
+    engine.remove("golem")
+    engine.run("golem")
+    assert kinds_and_states(owner("apply", "--yes")) == [("podman", "done")]
+    assert engine.cpu_quota_us("golem") == 100_000
+
+    typed(engine, f"podman --url unix://{engine.socket} update --cpus 1.5 golem")
+    assert kinds_and_states(owner("apply", "--yes")) == [("podman", "skipped")]
+    assert engine.cpu_quota_us("golem") == 150_000
+    owner("apply", "--reclaim", "golem_1", "--yes")
+    assert engine.cpu_quota_us("golem") == 100_000
+
+    assert ("podman", "done") in kinds_and_states(owner("apply", "--release", "--yes"))
+    assert engine.cpu_quota_us("golem") == 150_000, "the last that was not ours"
+
+
+def test_a_plan_s_weight_for_a_node_that_may_not_starve(engine, name, tmp_path):
+    engine.run(name)
+    before = engine.cpu_weight(name)
+    place = Place(tmp_path)
+    place.configure(
+        f'[apply]\npodman_socket = "{engine.socket}"\n[nodes.n]\nprotocol = "exec"\ncommand = ["/bin/true"]\n'
+        f'currencies = ["USD"]\napply = true\nruntime = "podman"\ncontainer = "{name}"\n'
+    )
+
+    def actions(*words):
+        return [
+            (one["state"], one["before"], one["after"]) for one in place.json("apply", *words, "--yes").data["actions"]
+        ]
+
+    def shares(value):
+        return {"cpu_shares": value}
+
+    result, problem = plan_of("n", "exec", 1, {"cpu_cores": 0.5}, {"cpu_cores": 2})
+    now_s = int(time.time())
+    with opened(tmp_path / "orcha.db", node="n", now_s=now_s) as store:
+        store.add_plan(now_s - 60, now_s + 900, result, problem)
+    done = [("done", shares(1024), shares(512))]
+    assert actions() == done
+    assert engine.cpu_weight(name) < before
+    assert actions() == []
+    engine.restart(name)
+    assert actions() == done, "set again"
+    typed(engine, f"podman --url unix://{engine.socket} update --cpu-shares 3000 {name}")
+    assert [state for state, *_ in actions()] == ["skipped"], "a person's hand"
+    assert [state for state, *_ in actions("--reclaim", "n")] == ["done"]
+    assert engine.cpu_weight(name) < before
+    engine.restart(name)
+    assert actions("--release") == [], "the start has lifted it"
+    assert engine.cpu_weight(name) == before
