@@ -45,11 +45,11 @@ _TELLING = (201, 202, 204, 400, 422, 500)
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
-    """An engine, and the path prefixes of its interface and (of a Podman) of its own one."""
+    """An engine, and the path prefixes of its interface and of the one that only Podman has."""
 
     client: httpx.Client
     prefix: str
-    libpod: str | None
+    libpod: str
 
 
 class Outside:
@@ -137,8 +137,8 @@ class Outside:
             self._interface(call.method, call.base_url, call.path, call.body)
         elif call.socket is not None:
             engine = self._engine(call.socket)
-            path = _prefix(engine, call.socket, call.path) + call.path
-            _request(engine.client, call.socket, call.method, path, call.body, call.timeout_s)
+            prefix = engine.libpod if call.path.startswith(LIBPOD) else engine.prefix
+            _request(engine.client, call.socket, call.method, prefix + call.path, call.body, call.timeout_s)
 
     def _interface(self, method: str, base_url: str, path: str, body: dict[str, Any] | None = None) -> Reply:
         """The answer of a node's interface, unless it refuses what it is asked."""
@@ -223,7 +223,7 @@ def _json(response: httpx.Response, socket: str) -> Any:
         ) from error
 
 
-def _agreed(version: Any, socket: str, *, any_engine: bool) -> tuple[str, str | None]:
+def _agreed(version: Any, socket: str, *, any_engine: bool) -> tuple[str, str]:
     """The path prefix of the newest version of the interface that both sides know, and that of Podman's own."""
     try:
         newest, oldest = (_numbers(version[key]) for key in ("ApiVersion", "MinAPIVersion"))
@@ -235,30 +235,14 @@ def _agreed(version: Any, socket: str, *, any_engine: bool) -> tuple[str, str | 
             FailureKind.SHAPE, f"{socket} does not say its version ({error!r})", "is docker_socket a Docker Engine?"
         ) from error
     if not any_engine and (newest < OLDEST_ENGINE_API or (own is not None and own[0] < LIBPOD_API)):
-        raise _unchangeable(socket, "Docker Engine 1.13 or later can, and Podman 4.3 or later")
+        raise ActuatorError(
+            FailureKind.UNSUPPORTED,
+            f"the engine at {socket} cannot change the limits of a running container",
+            "Docker Engine 1.13 or later can, and Podman 4.3 or later",
+        )
     major, minor = max(oldest, min(ENGINE_API, newest))
-    if own is None:
-        return f"/v{major}.{minor}", None
-    return f"/v{major}.{minor}", "/v{}.{}.0".format(*max(own[1], min(LIBPOD_API, own[0])))
-
-
-def _prefix(engine: _Engine, socket: str, path: str) -> str:
-    """What stands before the path of a call; refuses what only the other kind of engine can do."""
-    if path.startswith(LIBPOD):
-        if engine.libpod is None:
-            raise ActuatorError(
-                FailureKind.CONFIG, f"the engine at {socket} is not Podman", 'set runtime = "docker" for the node'
-            )
-        return engine.libpod
-    if engine.libpod is not None and path.endswith("/update"):
-        raise _unchangeable(socket, 'Docker Engine can; for Podman set runtime = "podman" and podman_socket in [apply]')
-    return engine.prefix
-
-
-def _unchangeable(socket: str, hint: str) -> ActuatorError:
-    return ActuatorError(
-        FailureKind.UNSUPPORTED, f"the engine at {socket} cannot change the limits of a running container", hint
-    )
+    newest, oldest = own or (LIBPOD_API, LIBPOD_API)
+    return f"/v{major}.{minor}", "/v{}.{}.0".format(*max(oldest, min(LIBPOD_API, newest)))
 
 
 def _numbers(version: str) -> tuple[int, int]:

@@ -234,6 +234,11 @@ def inverse(action: Action, why: str) -> Action:
     )
 
 
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Does an engine that answers as Docker does say in its ``/version`` that it is Podman?"""
+    return any("podman" in str(part["Name"]).lower() for part in version.get("Components") or ())
+
+
 def refuse_overcommit(grants: Mapping[str, Grant], capacity: Grant) -> None:
     """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource."""
     for resource, available in capacity.items():

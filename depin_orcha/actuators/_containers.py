@@ -15,7 +15,7 @@ from depin_orcha.cgroups import DEFAULT_SHARES, LEAST_SHARES, Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
-from . import Grant, Reader, Reading, Target, latest, original, same
+from . import Grant, Reader, Reading, Target, is_podman, latest, original, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,6 +98,10 @@ class ContainerActuator(ABC):
         """Where the engine listens."""
 
     @abstractmethod
+    def check(self, socket: str, *, podman: bool) -> None:
+        """Raises ``ActuatorError`` for an engine of the other kind."""
+
+    @abstractmethod
     def call(self, observed: Container, values: Mapping[str, Any]) -> HttpCall:
         """What makes ``values`` (some of ``cpu_cores``, ``memory_bytes``, ``cpu_shares``) those of the container."""
 
@@ -123,7 +127,9 @@ class ContainerActuator(ABC):
             raise ActuatorError(
                 FailureKind.CONFIG, f"{target.node} has no container", "set its container option to a name or an id"
             )
-        return container(self.socket(target), target.options.container, reader)
+        socket = self.socket(target)
+        self.check(socket, podman=is_podman(reader.get(socket, "/version")))
+        return container(socket, target.options.container, reader)
 
     def actions(self, target: Target, observed: Container, grant: Grant, why: str) -> list[Action]:
         """One update for each of CPU and memory that differs from the grant by a step (0.01 cores, 1 MiB, 5 % shares).

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from depin_orcha.cgroups import DEFAULT_SHARES
+from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
 from . import DOCKER_SOCKET, Target
@@ -26,6 +27,15 @@ class Actuator(ContainerActuator):
     def socket(self, target: Target) -> str:
         """The option ``docker_socket``."""
         return target.docker_socket
+
+    def check(self, socket: str, *, podman: bool) -> None:
+        """Podman's interface for clients of Docker has no update."""
+        if podman:
+            raise ActuatorError(
+                FailureKind.UNSUPPORTED,
+                f"the engine at {socket} cannot change the limits of a running container",
+                'Docker Engine can; for Podman set runtime = "podman", and podman_socket in [apply]',
+            )
 
     def call(self, observed: Container, values: Mapping[str, Any]) -> HttpCall:
         """An update by id: never the namesake that replaced it."""

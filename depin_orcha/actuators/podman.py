@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
 from . import PODMAN_SOCKET, Target
@@ -31,6 +32,15 @@ class Actuator(ContainerActuator):
     def socket(self, target: Target) -> str:
         """The option ``podman_socket``."""
         return target.podman_socket
+
+    def check(self, socket: str, *, podman: bool) -> None:
+        """Docker has no interface of that kind."""
+        if not podman:
+            raise ActuatorError(
+                FailureKind.UNSUPPORTED,
+                f"the engine at {socket} is not Podman",
+                'set runtime = "docker", or podman_socket in [apply]',
+            )
 
     def identity(self, observed: Container) -> dict[str, str]:
         """With the start: what was set before it may be gone."""

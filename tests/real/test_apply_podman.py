@@ -7,7 +7,6 @@ import subprocess
 import time
 from dataclasses import replace
 
-import httpx
 import pytest
 from apply_parts import MemoryJournal, golem_target, plan_of
 from ledger_parts import opened
@@ -21,7 +20,7 @@ from depin_orcha.actuators import TargetGoneError, actuators, advice
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import execute, recover
 from depin_orcha.outside import Outside
-from depin_orcha.types import ActionState, Resource
+from depin_orcha.types import ActionState, HttpCall, Resource
 
 pytestmark = pytest.mark.real
 CPU, MEMORY = Resource.CPU_CORES, Resource.MEMORY_BYTES
@@ -259,15 +258,14 @@ def test_the_command_for_a_person_does_the_same(engine, world, name):
     assert engine.memory_limit_bytes(name) > 2**60
 
 
-def test_an_update_for_docker_is_refused_by_name(engine, world, name):
-    engine.run(name)
-    where, docker = target(engine, name), BACKENDS["docker"]
-    (action,) = docker.actions(where, docker.read(where, world), {CPU: 0.5}, "plan 1")
+def test_limits_in_docker_s_words_are_refused_by_name(engine, world, name):
+    identity = engine.run(name)
     with pytest.raises(ActuatorError, match="cannot change the limits of a running container") as caught:
-        world.act(action.call)
+        BACKENDS["docker"].read(target(engine, name), world)
     assert caught.value.kind is FailureKind.UNSUPPORTED
-    with pytest.raises(httpx.HTTPStatusError, match="404"):
-        engine.call("POST", f"/v1.41{action.call.path}", action.call.body)
+    with pytest.raises(ActuatorError, match="404") as caught:
+        world.act(HttpCall(engine.socket, "POST", f"/containers/{identity}/update", {"NanoCpus": 10**9}))
+    assert caught.value.kind is FailureKind.UNSUPPORTED
 
 
 def test_a_stopped_container_is_left_alone_and_never_started(engine, world, name):

@@ -13,7 +13,6 @@ from depin_orcha import outside as outside_module
 from depin_orcha.actuators import TargetGoneError
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.outside import Outside
-from depin_orcha.types import HttpCall
 
 
 @pytest.fixture
@@ -32,6 +31,7 @@ def test_the_version_is_agreed_with_the_engine(engine, newest, oldest, spoken):
     assert engine.server.requests[0] == ("GET", "/version", {})
     assert {path.rpartition("/containers")[0] or path for _, path, _ in engine.server.requests[1:]} == {
         spoken,
+        f"{spoken}/version",
         f"{spoken}/info",
     }
 
@@ -71,17 +71,19 @@ def test_podman_is_written_to_by_its_own_interface(engine, newest, oldest, spoke
     assert {path.split("/")[1] for _, path, _ in engine.server.requests if "libpod" not in path} == {"version", "v1.41"}
 
 
-def test_an_update_for_the_other_kind_of_engine_is_not_sent(engine):
-    engine.api = podman_api("4.3.1")
-    with pytest.raises(ActuatorError, match="cannot change the limits of a running container") as caught:
-        engine.machine.act(engine.cpu_action().call)
+@pytest.mark.parametrize(
+    ("backend", "api", "message", "hint"),
+    [
+        ("docker", podman_api("4.3.1"), "cannot change the limits of a running container", 'runtime = "podman"'),
+        ("podman", {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "is not Podman", 'runtime = "docker"'),
+    ],
+)
+def test_the_other_kind_of_engine_is_named_before_anything_is_sent(engine, backend, api, message, hint):
+    engine.api = api
+    with pytest.raises(ActuatorError, match=message) as caught:
+        BACKENDS[backend].read(engine.target(backend), engine.machine)
     assert caught.value.kind is FailureKind.UNSUPPORTED
-    assert 'runtime = "podman"' in caught.value.hint
-    engine.api = {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}
-    with Outside() as docker, pytest.raises(ActuatorError, match="is not Podman") as caught:
-        docker.act(HttpCall(engine.server.socket, "POST", f"/libpod/containers/{ID}/update"))
-    assert 'runtime = "docker"' in caught.value.hint
-    assert engine.server.writes == []
+    assert hint in caught.value.hint
 
 
 def test_a_description_without_a_needed_key_is_a_shape_error(engine):
