@@ -76,12 +76,16 @@ class Container:
         return None if limit is None or limit > self.host_memory_bytes - PAGE_BYTES else limit
 
     def shares(self) -> Shares:
-        """The shares that the kernel holds: version 1 has them as they are, version 2 what a runtime made of them."""
-        if self.in_force is not None and self.in_force.cpu_shares is not None:
+        """The shares that the kernel holds: version 1 has them as they are, version 2 what a runtime made of them.
+
+        A group without a weight of its own has the kernel's, whatever the engine says.
+        """
+        if self.in_force is None or self.in_force.cpu_weight is None:
+            return DEFAULT_SHARES
+        if self.in_force.cpu_shares is not None:
             return self.in_force.cpu_shares
-        configured = self.cpu_shares or DEFAULT_SHARES
-        weight = self.in_force.cpu_weight if self.in_force else None
-        return configured if weight is None or weight in weights_of_shares(configured) else {"cpu_weight": weight}
+        configured, weight = self.cpu_shares or DEFAULT_SHARES, self.in_force.cpu_weight
+        return configured if weight in weights_of_shares(configured) else {"cpu_weight": weight}
 
     def values(self) -> dict[str, Any]:
         """All that the kernel holds, as it stands in ``before`` and ``after`` of an action."""

@@ -160,6 +160,7 @@ def test_what_runtimes_make_of_shares(shares, line, curve):
         (container(weight=39), 1024, 0.25, 256),
         (container(), 1024, 100_000, 102_400),
         (container(), 1024, 0.0001, 10),
+        (container(cpu_shares=256), 1024, 0.25, 256),
         (container(weight=8, cpu_shares=200), 200, 0.25, 256),
         (container(weight=10, cpu_shares=256), None, 0.25, None),
         (container(weight=11, cpu_shares=0), {"cpu_weight": 11}, 0.25, 256),
