@@ -87,7 +87,13 @@ class ProviderOptions(NodeOptions):
 
 
 def golem_target(node: str = "golem_1", *, cpu_count: int = 8, socket: str = "/none", **options: Any) -> Target:
-    return Target(node, ProviderOptions(protocol="golem", apply=True, **options), cpu_count, socket)
+    return Target(node, ProviderOptions(protocol="golem", apply=True, **options), cpu_count, socket, socket)
+
+
+def podman_api(newest: str, oldest: str = "4.0.0") -> dict[str, Any]:
+    """What Podman answers to ``/version``, but for what nobody asks for."""
+    own = {"Name": "Podman Engine", "Details": {"APIVersion": newest, "MinAPIVersion": oldest}}
+    return {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [own, {"Name": "Conmon"}]}
 
 
 class FolderMachine(Outside):
@@ -112,7 +118,7 @@ class FakeEngine:
     def __init__(self, folder: Path) -> None:
         self.machine = FolderMachine(folder / "root")
         self.server = UnixEngine(folder / "s", self._answer)
-        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "Memory": 0, "MemorySwap": 0}
+        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0, "MemorySwap": 0}
         self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
         self.running = True
         self.on_update = self.obey
@@ -131,8 +137,8 @@ class FakeEngine:
         self.machine.__exit__()
         self.server.__exit__()
 
-    def target(self) -> Target:
-        return golem_target(socket=self.server.socket, runtime="docker", container="golem")
+    def target(self, runtime: str = "docker") -> Target:
+        return golem_target(socket=self.server.socket, runtime=runtime, container="golem")
 
     def cpu_action(self, cores: float = 1.0) -> Action:
         """What would limit the container to so many cores now."""
@@ -155,6 +161,6 @@ class FakeEngine:
         if path in ("/containers/golem/json", f"/containers/{ID}/json"):
             state = {"Running": self.running, "Pid": 77 if self.running else 0, "StartedAt": "2026-11-22T21:58:59.1Z"}
             return 200, {"Id": ID, "Name": "/golem", "State": state, "HostConfig": self.host}
-        if path == f"/containers/{ID}/update" and method == "POST":
+        if path in (f"/containers/{ID}/update", f"/libpod/containers/{ID}/update") and method == "POST":
             return self.on_update(body)
         return 404, {"message": f"No such container: {path.split('/')[2]}"}

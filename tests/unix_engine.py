@@ -36,7 +36,7 @@ class UnixEngine:
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length) or "{}")
                 engine.requests.append((self.command, self.path, body))
-                status, value = answer(self.command, re.sub(r"^/v\d+\.\d+", "", self.path), body)
+                status, value = answer(self.command, re.sub(r"^/v\d+(\.\d+)+", "", self.path), body)
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")

@@ -120,7 +120,7 @@ def test_an_engine_s_socket_that_this_user_may_not_use(place: Place, node: Tequi
         done = place.process_without_rights("doctor", "--json")
         ((result, detail, fix),) = found(done, "rights", "relay")
     assert (result, done.failures[-1]["kind"]) == ("fail", "permission")
-    assert "may not use the Docker socket" in detail
+    assert "may not use the socket" in detail
     assert "group docker" in fix
 
 
