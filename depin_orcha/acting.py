@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from . import actuators
-from .actuators import Route, Target, original, rises
+from .actuators import Route, Target, lowers, original, rises
 from .adapters import NodeOptions
 from .asof import AsOf
 from .collect import make_adapter
@@ -34,8 +34,8 @@ class Work:
     notes: dict[str, str] = field(default_factory=dict[str, str])
 
     def in_order(self) -> list[tuple[str, Route]]:
-        """Routes that only take before those that give, which may need the room."""
-        return sorted(self.routes.items(), key=lambda one: any(rises(action) for action in one[1].actions))
+        """Routes that only take, then those that do both, then those that only give, which may need the room."""
+        return sorted(self.routes.items(), key=lambda one: _giving(one[1].actions))
 
 
 class World:
@@ -185,7 +185,8 @@ class World:
             journal = _Journal(self.store, rows, self.job)
             for seq, (_, reason) in left.items():
                 journal.finish(seq, ActionState.SKIPPED, reason)
-        return execute(actions, journal, self.backends, self.outside, self._verify_s)
+        hosts = {node: options.host for node, options in self.job.config.nodes.items()}
+        return execute(actions, journal, self.backends, self.outside, self._verify_s, hosts)
 
     def _document(self, action: Action, state: ActionState, detail: str) -> dict[str, Any]:
         call = action.call
@@ -204,6 +205,11 @@ class World:
             "state": str(state),
             "detail": detail,
         }
+
+
+def _giving(actions: Iterable[Action]) -> tuple[bool, bool]:
+    actions = tuple(actions)
+    return any(rises(one) for one in actions), not any(lowers(one) for one in actions)
 
 
 def _request(call: Call) -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, same
+from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, lowers, rises, same
 from .errors import ActuatorError, FailureKind
-from .types import Action, ActionState, Call, Failure
+from .types import Action, ActionState, Call, Failure, HttpCalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +44,8 @@ class Outcome:
     """How one action ended; ``changed`` says whether the world now differs from ``before``.
 
     DONE: proven by reading. UNDONE: put back, with the reason. FAILED: nothing changed, or it could not be put back.
-    SKIPPED: an earlier action of the same node failed. ``failure`` stands beside FAILED and UNDONE.
+    SKIPPED: an earlier action of the same node failed, or one that was to make room for it. ``failure`` stands beside
+    FAILED and UNDONE.
     """
 
     seq: int
@@ -61,11 +63,13 @@ def execute(
     backends: Actuators,
     outside: Outside,
     verify_timeout_s: float = 60.0,
+    hosts: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Runs the actions (by their number in the plan) in order and proves each by reading back.
 
     One that cannot be proven is tried once more; then it and the earlier ones of its node are put back, last first,
-    and the rest of that node is skipped. Other nodes go on. An interrupt leaves the action ``running`` in the
+    and the rest of that node is skipped. Other nodes go on, but nothing is given on a host on which something could
+    not be taken; nodes that ``hosts`` does not name share one. An interrupt leaves the action ``running`` in the
     journal, for :func:`recover`.
     """
     outcomes: dict[int, Outcome] = {}
@@ -74,6 +78,12 @@ def execute(
         run = _Run(seq, action, journal, backends, outside, verify_timeout_s)
         if action.node in broken:
             outcomes[seq] = run.end(ActionState.SKIPPED, changed=False, detail="an earlier action of this node failed")
+            continue
+        here = [one for one in outcomes.values() if hosts.get(one.action.node) == hosts.get(action.node)]
+        kept = next((one for one in here if one.state is not ActionState.DONE and lowers(one.action)), None)
+        if kept is not None and rises(action):
+            detail = f"no room was made for it: {kept.action.node} was to get less (action {kept.seq}: {kept.state})"
+            outcomes[seq] = run.end(ActionState.SKIPPED, changed=False, detail=detail)
             continue
         outcomes[seq] = run.forward()
         if outcomes[seq].state is ActionState.DONE:
@@ -139,7 +149,7 @@ class _Run:
         started_s = time.monotonic()
         self.journal.running(self.seq)
         reading, error = self._attempt(self.action)
-        if reading is not None and _proven(self.action, reading):
+        if reading is not None and _arrived(self.action, reading, error):
             return self.end(ActionState.DONE, changed=True, detail=reading.evidence, started_s=started_s)
         reason = _reason(reading, error)
         untouched = reading is not None and same(self.action.before, reading.values) and not reading.contradiction
@@ -193,7 +203,7 @@ class _Run:
             # what was refused needs no time to settle; that it was refused does not prove that nothing happened
             reading, unread = _await(action, self.backends, self.outside, since_s, 0 if refusal else settle_s)
             trouble = refusal or unread
-            if (reading is not None and _proven(action, reading)) or (
+            if (reading is not None and _arrived(action, reading, refusal)) or (
                 refusal is not None and refusal.kind is not FailureKind.TRANSIENT
             ):
                 break
@@ -226,6 +236,11 @@ def _polls(settle_s: float) -> Iterator[None]:
 
 def _proven(action: Action, reading: Reading) -> bool:
     return same(action.after, reading.values) and not reading.contradiction
+
+
+def _arrived(action: Action, reading: Reading, refusal: ActuatorError | None) -> bool:
+    """Is it proven? Of requests that only together take effect, the first alone may show in what is read."""
+    return _proven(action, reading) and not (refusal is not None and isinstance(action.call, HttpCalls))
 
 
 def _reason(reading: Reading | None, error: ActuatorError | None) -> str:
