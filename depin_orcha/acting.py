@@ -15,9 +15,10 @@ from .asof import AsOf
 from .collect import make_adapter
 from .config import Config
 from .cycle import Job, Result
-from .errors import ActuatorError, AdapterError, ExitCode, FailureKind
+from .errors import ActuatorError, AdapterError, DataError, ExitCode, FailureKind
 from .execute import Outcome, execute, recover
 from .hands import Past, by_hand, done, is_told
+from .host import shared
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
@@ -52,6 +53,11 @@ class World:
     def is_paused(self, node: str) -> bool:
         """Did the owner ask to leave this node alone?"""
         return None in self._pauses or node in self._pauses
+
+    def capacity(self, host: str) -> dict[Resource, float]:
+        """What the nodes of a host may have between them, as it was last measured or is stated."""
+        measured, _ = self.known.hosts().get(host, ({}, {}))
+        return {Resource(name): amount for name, amount in shared(measured, self.job.config.host(host)).items()}
 
     def target(self, node: str, options: NodeOptions) -> Target:
         """The node as the back ends need it."""
@@ -93,10 +99,20 @@ class World:
         """What the journal has of each node, oldest first."""
         acts: dict[str, list[Past]] = {}
         for row in self.known.actions():
-            action = actuators.from_json(row["action_json"])
+            action = self._act(row)
             past = Past(row["id"], row["plan_id"], ActionState(row["state"]), row["detail"], action)
             acts.setdefault(row["node"], []).append(past)
         return acts
+
+    def _act(self, row: Mapping[str, Any]) -> Action:
+        """The act of a journal row. Raises ``DataError`` for one that we cannot have written."""
+        try:
+            action = actuators.from_json(row["action_json"])
+            _ = self.backends[action.kind], ActionState(row["state"])
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            message = f"action {row['id']} of the journal, on {row['node']}, is damaged ({error!r})"
+            raise DataError(message, "restore a backup, or name another file with --db") from error
+        return action
 
     def granted(self, node: str) -> dict[Resource, float]:
         """What we last set on a node and have not taken back since; what the node itself offers counts most."""
@@ -116,7 +132,7 @@ class World:
         for row in self.known.actions(state=str(ActionState.PLANNED)):
             journal.finish(row["id"], ActionState.SKIPPED, "the run ended before this was begun")
         rows = self.known.actions(state=str(ActionState.RUNNING))
-        actions = {row["id"]: actuators.from_json(row["action_json"]) for row in rows}
+        actions = {row["id"]: self._act(row) for row in rows}
         outcomes = recover(actions, journal, self.backends, self.outside, self._verify_s)
         return [outcome.failure for outcome in outcomes if outcome.failure is not None]
 

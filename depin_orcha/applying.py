@@ -13,9 +13,10 @@ from typing import Any
 from . import actuators
 from .acting import Work, World, authorization
 from .adapters import NodeOptions
-from .asof import AsOf, PlanRow
+from .asof import AsOf
 from .cycle import Job, Result, require_nodes
-from .errors import ActuatorError, AdapterError, ConfigError, DataError
+from .errors import ActuatorError, AdapterError, ConfigError, DataError, FailureKind
+from .grants import HostGrants, grants_of
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
@@ -39,12 +40,14 @@ def _apply(world: World, *, execute: bool) -> Result:
     plan = world.known.plan()
     if plan is None:
         raise DataError("there is no plan to apply", "make one with: depin-orcha optimize")
-    if job.now_s > plan.expires_s:
+    # The owner may have become stricter since, and the row is only as good as the hands that were at it.
+    expires_s = min(plan.expires_s, plan.made_s + job.config.settings.apply.max_plan_age_s)
+    if job.now_s > expires_s:
         raise DataError(
-            f"plan {plan.plan_id} expired at {rfc3339(plan.expires_s)}", "make a new one with: depin-orcha optimize"
+            f"plan {plan.plan_id} expired at {rfc3339(expires_s)}", "make a new one with: depin-orcha optimize"
         )
-    for host in plan.result["hosts"]:
-        _route_host(world, plan, host, work)
+    for grants, capacity in grants_of(plan):
+        _route_host(world, grants, capacity, work)
     return world.carry_out(work, plan.plan_id, execute=execute, consent=_opted_in)
 
 
@@ -52,37 +55,51 @@ def _opted_in(options: NodeOptions) -> bool:
     return options.apply
 
 
-def _route_host(world: World, plan: PlanRow, host: Mapping[str, Any], work: Work) -> None:
-    to_apply = host["decision"] == "apply"
-    grants = {node["node"]: _grant(node) for node in host["nodes"]}
-    capacity = next(one["capacity"] for one in plan.problem["hosts"] if one["host"] == host["host"])
+def _route_host(world: World, host: HostGrants, capacity: Mapping[Resource, float], work: Work) -> None:
+    to_apply = host.decision == "apply"
     try:
         if to_apply:
-            actuators.refuse_overcommit(grants, {Resource(name): amount for name, amount in capacity.items()})
+            actuators.refuse_overcommit(host.by_node(), _least(capacity, world.capacity(host.host)))
     except ActuatorError as error:
         work.failures.append(Failure(None, error.kind, error.message, error.hint))
         return
-    for node in host["nodes"]:
-        name, options = node["node"], world.job.config.nodes.get(node["node"])
+    for node in host.nodes:
+        name, options = node.node, world.job.config.nodes.get(node.node)
         if options is None or not world.job.wanted(name) or world.is_paused(name):
             continue
-        changed = to_apply and node["changed"]
-        grant = grants[name] if changed else world.granted(name)
+        changed = to_apply and node.changed
+        grant = node.resources if changed else world.granted(name)
         if not grant:
             continue
-        if options.host != "local":
-            if changed:
-                work.advice.append(_elsewhere(world.known, name, options, grant, node["reason"]))
-            continue
         try:
-            why = node["reason"] if changed else "set again: it was in force and is not any more"
-            work.routes[name] = world.route(name, options, grant, why)
+            if changed:
+                _check(world, host.host, name, options, grant)
+            if options.host == "local":
+                why = node.reason if changed else "set again: it was in force and is not any more"
+                work.routes[name] = world.route(name, options, grant, why)
+            elif changed:
+                work.advice.append(_elsewhere(world.known, name, options, grant, node.reason))
         except (ActuatorError, AdapterError, ConfigError) as error:
             work.failures.append(Failure(name, error.kind, error.message, error.hint))
 
 
-def _grant(node: Mapping[str, Any]) -> dict[Resource, float]:
-    return {Resource(name): float(amount) for name, amount in node["resources"].items()}
+def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> dict[Resource, float]:
+    """What a host had for its nodes when the plan was made, or has now if that is less."""
+    return {resource: min(amount, now.get(resource, amount)) for resource, amount in planned.items()}
+
+
+def _check(world: World, host: str, name: str, options: NodeOptions, grant: Mapping[Resource, float]) -> None:
+    """Raises ``ActuatorError`` for a grant that was made for another target, or that a node cannot live on."""
+    hint = "make a new plan: depin-orcha optimize"
+    if options.host != host:
+        message = f"{name} runs on {options.host} now, and the plan was made for it on {host}"
+        raise ActuatorError(FailureKind.DATA, message, hint)
+    seen = world.known.last_seen(name)
+    for resource, amount in grant.items():
+        floor = (seen.limits.get(resource, {}).get("floor") if seen else None) or 0.0
+        if amount < floor * (1 - 1e-9):
+            message = f"{name} is not given {amount:g} {resource}: it needs at least {floor:g}"
+            raise ActuatorError(FailureKind.DATA, message, hint)
 
 
 def _elsewhere(

@@ -14,7 +14,7 @@ from typing import Any
 
 from .accrual import period_window
 from .backoff import Backoff
-from .errors import FailureKind
+from .errors import DataError, FailureKind
 from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
 from .values import NO_MONEY, unit_price
 
@@ -318,7 +318,7 @@ class AsOf:
         return {row[0]: json.loads(row[1]) for row in rows}
 
     def plan(self) -> PlanRow | None:
-        """The latest plan."""
+        """The latest plan. Raises ``DataError`` where what is stored is not JSON."""
         row = self.connection.execute(
             "SELECT id, made_s, expires_s, status, decision, reason, problem_json, result_json FROM plans "
             "WHERE made_s <= ? ORDER BY made_s DESC, rowid DESC LIMIT 1",
@@ -326,8 +326,13 @@ class AsOf:
         ).fetchone()
         if row is None:
             return None
-        plan_id, made_s, expires_s, status, decision, reason, problem, result = row
-        return PlanRow(plan_id, made_s, expires_s, status, decision, reason, json.loads(problem), json.loads(result))
+        plan_id, made_s, expires_s, status, decision, reason, *documents = row
+        try:
+            problem, result = map(json.loads, documents)
+        except (ValueError, RecursionError) as error:
+            hint = "make a new one with: depin-orcha optimize"
+            raise DataError(f"plan {plan_id} is damaged: it is not JSON ({error})", hint) from error
+        return PlanRow(plan_id, made_s, expires_s, status, decision, reason, problem, result)
 
     def runs(self) -> dict[str, tuple[int, int | None, int | None]]:
         """Command -> (started, finished, exit code) of its latest run; an end after now is not known yet."""

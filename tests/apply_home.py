@@ -57,7 +57,7 @@ class Home:
             'runtime = "docker"\ncontainer = "golem"\napply = true\n',
             **{name: f'protocol = "mysterium"\nurl = "{one.url}"\napply = true\n' for name, one in nodes.items()},
         }
-        self.settings = f'[apply]\ndocker_socket = "{engine.server.socket}"\nverify_timeout_s = 0.2\n'
+        self.settings = f'[apply]\ndocker_socket = "{engine.server.socket}"\nverify_timeout_s = 0.2\n[hosts.rack]\n'
         self.now_s = NOW_S
 
     def job(self) -> Job:

@@ -115,7 +115,10 @@ class FakeEngine:
 
     def obey(self, body: dict[str, int]) -> tuple[int, Any]:
         self.host.update(body)
-        self.enforce(body["NanoCpus"] / 1e9)
+        if "NanoCpus" in body:
+            self.enforce(body["NanoCpus"] / 1e9)
+        if "Memory" in body:
+            self.machine.write(f"{FOLDER}/memory.max", f"{body['Memory']}\n")
         return 200, {"Warnings": []}
 
     def enforce(self, cores: float) -> None:

@@ -228,9 +228,13 @@ def inverse(action: Action, why: str) -> Action:
 
 
 def refuse_overcommit(grants: Mapping[str, Grant], capacity: Grant) -> None:
-    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource."""
-    for resource, available in capacity.items():
-        asked = math.fsum(grant.get(resource, 0.0) for grant in grants.values())
+    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource.
+
+    Of what is not among its capacity it has nothing.
+    """
+    for resource in dict.fromkeys((*capacity, *(resource for grant in grants.values() for resource in grant))):
+        available = capacity.get(resource, 0.0)
+        asked = sum(grant.get(resource, 0.0) for grant in grants.values())
         if asked > available * (1 + 1e-9):
             raise ActuatorError(
                 FailureKind.DATA,
