@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from . import actuators
+from . import actuators, restarts
 from .actuators import Route, Target, lowers, original, rises
 from .adapters import NodeOptions
 from .asof import AsOf
@@ -22,7 +22,7 @@ from .host import shared
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand
+from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 
 @dataclass(slots=True)
@@ -61,10 +61,7 @@ class World:
 
     def target(self, node: str, options: NodeOptions) -> Target:
         """The node as the back ends need it."""
-        import psutil
-
-        engines = self.job.config.settings.apply
-        return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
+        return target_of(self.job.config, node, options)
 
     def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
         """What brings the node to its grant, given what is in force now."""
@@ -171,6 +168,8 @@ class World:
                     if not is_told(action, detail, past):
                         work.notes[node] = f"{detail}; take it back with: depin-orcha apply --reclaim {node} --yes"
                         left[len(documents)] = action, detail
+                elif (reason := self._not_now(action)) is not None:
+                    state, detail = ActionState.SKIPPED, reason
                 elif execute:
                     to_run[len(documents)] = action
                 documents.append(self._document(action, state, detail))
@@ -190,6 +189,11 @@ class World:
         }
         return Result(data, failures, _code(failures, outcomes), notes)
 
+    def _not_now(self, action: Action) -> str | None:
+        """Why an action that restarts its node has to wait; None where it has not, or restarts nothing."""
+        rest_s = getattr(self.backends[action.kind], "rest_s", None)
+        return None if rest_s is None else restarts.not_now(self.known, action.node, action.kind, rest_s)
+
     def _run(
         self, actions: Mapping[int, Action], left: Mapping[int, tuple[Action, str]], plan_id: str | None
     ) -> list[Outcome]:
@@ -205,8 +209,9 @@ class World:
         return execute(actions, journal, self.backends, self.outside, self._verify_s, hosts)
 
     def _document(self, action: Action, state: ActionState, detail: str) -> dict[str, Any]:
-        call = action.call
-        command = shlex.join(call.argv) if isinstance(call, RunCommand) else None
+        calls = action.call.calls if isinstance(action.call, HttpCalls | Steps) else (action.call,)
+        commands = [shlex.join(one.argv) for one in calls if isinstance(one, RunCommand)]
+        command = " && ".join(commands) or None
         if state is ActionState.ADVICE:
             command = actuators.advice(action, self.backends)
         return {
@@ -216,8 +221,8 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": None,
-            "request": _request(call),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "request": _request(calls),
             "state": str(state),
             "detail": detail,
         }
@@ -228,8 +233,7 @@ def _giving(actions: Iterable[Action]) -> tuple[bool, bool]:
     return any(rises(one) for one in actions), not any(lowers(one) for one in actions)
 
 
-def _request(call: Call) -> str | None:
-    calls = call.calls if isinstance(call, HttpCalls) else (call,)
+def _request(calls: Iterable[Call]) -> str | None:
     return ", ".join(dict.fromkeys(f"{one.method} {one.path}" for one in calls if isinstance(one, HttpCall))) or None
 
 
@@ -258,6 +262,14 @@ class _Journal:
 
     def finish(self, seq: int, state: ActionState, detail: str) -> None:
         self._store.set_action_state(self._row(seq), str(state), detail, self._job.clock_s())
+
+
+def target_of(config: Config, node: str, options: NodeOptions) -> Target:
+    """A node of this machine as the back ends need it."""
+    import psutil
+
+    engines = config.settings.apply
+    return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
 
 
 def authorization(config: Config, base_url: str) -> Mapping[str, str]:

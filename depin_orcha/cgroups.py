@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .errors import ActuatorError, FailureKind
 
+DEFAULT_WEIGHT = 100
+DEFAULT_SHARES = 1024
+"""What a group has of the CPU in version 2 and version 1 while nobody says anything."""
 UNLIMITED_BYTES = 2**62
 """Version 1 writes "no limit" as the largest page-aligned int64."""
 
@@ -19,7 +23,8 @@ class Enforced:
     """Limits in force, None where there is no limit.
 
     ``memory_used_bytes`` leaves out cache that can be dropped and is None where the kernel does not count memory;
-    ``cpu_evidence`` and ``memory_evidence`` name the file and what stands in it.
+    ``cpu_weight`` is on the scale of version 2, 1 to 10,000, and None where the group has none of its own. What is
+    called evidence names the file and what stands in it.
     """
 
     cpu_cores: float | None
@@ -27,6 +32,8 @@ class Enforced:
     memory_used_bytes: int | None
     cpu_evidence: str
     memory_evidence: str
+    cpu_weight: int | None = None
+    weight_evidence: str = ""
 
 
 def enforced(text: Text, pid: int, owner: str) -> Enforced:
@@ -39,11 +46,19 @@ def enforced(text: Text, pid: int, owner: str) -> Enforced:
     if groups is None or mounts is None:
         raise _foreign(pid, owner)
     paths = _paths(groups)
-    cores, cpu_evidence = _cpu(text, _folder(paths, mounts, "cpu", pid, owner), version_1="cpu" in paths)
-    limit, used, memory_evidence = _memory(
-        text, _folder(paths, mounts, "memory", pid, owner), version_1="memory" in paths
-    )
-    return Enforced(cores, limit, used, cpu_evidence, memory_evidence)
+    own = {controller: _up_to(owner, path) for controller, path in paths.items() if owner in path}
+    if any(_hierarchy(paths, controller) not in own for controller in ("cpu", "memory")):
+        raise _foreign(pid, owner)
+    return _enforced(text, mounts, own, strict=True)
+
+
+def enforced_in(text: Text, path: str) -> Enforced:
+    """Limits of the control group at ``path``, as the service manager of this machine names it.
+
+    A hierarchy of version 1 in which it has no folder does not limit it. Raises ``ActuatorError``.
+    """
+    groups, mounts = text("/proc/self/cgroup"), text("/proc/self/mountinfo")
+    return _enforced(text, mounts or "", dict.fromkeys(_paths(groups or ""), path), strict=False)
 
 
 def _paths(groups: str) -> dict[str, str]:
@@ -55,13 +70,27 @@ def _paths(groups: str) -> dict[str, str]:
     return paths
 
 
-def _folder(paths: dict[str, str], mounts: str, controller: str, pid: int, owner: str) -> str:
-    """Folder of the owner's group: in version 1 where that holds the controller, else in version 2."""
-    version_1 = controller in paths
-    head, found, tail = paths.get(controller if version_1 else "", "").partition(owner)
-    if not found:
-        raise _foreign(pid, owner)
-    own = head + owner + tail.partition("/")[0]  # a service manager inside moves its processes further down
+def _hierarchy(paths: dict[str, str], controller: str) -> str:
+    """Version 1 where that holds the controller, else version 2."""
+    return controller if controller in paths else ""
+
+
+def _up_to(owner: str, path: str) -> str:
+    head, _, tail = path.partition(owner)
+    return head + owner + tail.partition("/")[0]  # a service manager inside moves its processes further down
+
+
+def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool) -> Enforced:
+    read = partial(_needed, text) if strict else text
+    cpu, memory = (_folder(paths, mounts, controller) for controller in ("cpu", "memory"))
+    cores, cpu_evidence = _cpu(text, read, cpu, version_1="cpu" in paths)
+    limit, used, memory_evidence = _memory(text, memory, version_1="memory" in paths)
+    weight, weight_evidence = _weight(text, cpu, version_1="cpu" in paths)
+    return Enforced(cores, limit, used, cpu_evidence, memory_evidence, weight, weight_evidence)
+
+
+def _folder(paths: dict[str, str], mounts: str, controller: str) -> str:
+    version_1, own = controller in paths, paths.get(_hierarchy(paths, controller), "")
     for line in mounts.splitlines():
         fields, _, system = line.partition(" - ")
         root, mount = fields.split()[3:5]
@@ -75,15 +104,26 @@ def _folder(paths: dict[str, str], mounts: str, controller: str, pid: int, owner
     return mount.rstrip("/") + (own if root == "/" else own.removeprefix(root))
 
 
-def _cpu(text: Text, folder: str, *, version_1: bool) -> tuple[float | None, str]:
+def _cpu(text: Text, read: Text, folder: str, *, version_1: bool) -> tuple[float | None, str]:
     if version_1:
-        quota, period = _needed(text, f"{folder}/cpu.cfs_quota_us"), _needed(text, f"{folder}/cpu.cfs_period_us")
-        evidence = f"{folder}/cpu.cfs_quota_us = {quota} of {period}"
+        quota, period = read(f"{folder}/cpu.cfs_quota_us"), read(f"{folder}/cpu.cfs_period_us")
+        if quota is None or period is None:
+            return None, f"{folder} has no cpu.cfs_quota_us"
+        evidence = f"{folder}/cpu.cfs_quota_us = {quota.strip()} of {period.strip()}"
         return (None if int(quota) < 0 else int(quota) / int(period)), evidence
     _needed(text, f"{folder}/cgroup.controllers")
     quota, _, period = (text(f"{folder}/cpu.max") or "max").strip().partition(" ")  # no file: controller not in use
     evidence = f"{folder}/cpu.max = {quota} {period}".rstrip()
     return (None if quota == "max" else int(quota) / int(period)), evidence
+
+
+def _weight(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, str]:
+    name = "cpu.shares" if version_1 else "cpu.weight"
+    found = text(f"{folder}/{name}")
+    if found is None:
+        return None, f"{folder} has no {name}"
+    weight = round(int(found) * DEFAULT_WEIGHT / DEFAULT_SHARES) if version_1 else int(found)
+    return weight, f"{folder}/{name} = {found.strip()}"
 
 
 def _memory(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, int | None, str]:

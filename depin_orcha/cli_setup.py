@@ -68,6 +68,21 @@ def init(
     return output_of(result, tables.initialised)
 
 
+@verb(
+    setup_verbs,
+    "doctor",
+    at=True,
+    codes="0, 1, 2, 3 something failed, 77 not permitted, 78 configuration",
+    example="depin-orcha doctor",
+)
+def doctor(shared: Shared) -> Output:
+    """Look for what stands in the way: each finding with what mends it."""
+    from .doctor import doctor as examine
+    from .render import tables
+
+    return output_of(examine(job_of(shared)), tables.doctor)
+
+
 @verb(setup_verbs, "demo", codes=CYCLE_CODES, example="depin-orcha demo")
 def demo(shared: Shared) -> Output:
     """Run the whole chain on a SIMULATED operator with two machines, in a database of its own."""

@@ -41,7 +41,7 @@ _CLOCK_ERROR_S = 15 * 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Unread:
+class Unread:
     """A node without a reading: why, whether it is to be left alone now, and whether it was asked at all."""
 
     failure: Failure
@@ -68,7 +68,7 @@ def collect(job: Job, store: Store) -> Result:
         metering = Metering(pool, job, known)
         pricing = Pricing(pool, job, known)
         readings = {
-            name: pool.submit(_read, job, name, options, since[name], backoffs.get(_subject(name, options)))
+            name: pool.submit(read_node, job, name, options, since[name], backoffs.get(_subject(name, options)))
             for name, options in wanted.items()
             if booked_on[name] == name
         }
@@ -124,27 +124,28 @@ def _subject(name: str, options: NodeOptions) -> str:
     return f"{options.protocol} {name}"
 
 
-def _read(
+def read_node(
     job: Job, name: str, options: NodeOptions, since_s: int | None, backoff: Backoff | None
-) -> Snapshot | _Unread:
+) -> Snapshot | Unread:
+    """One reading of a node, or why there is none; ``since_s`` is when it was last read well. Nothing is stored."""
     secret = ""
     try:
         complete, warnings = with_secrets(options, job.config.path)
         secret = secrets_of(complete)
         if backoff is not None and backoff.kind is not None and backoff.holds(job.now_s, secret):
             hint = "leave it alone until then" if backoff.until_s else "renew them: then it is asked at once"
-            return _Unread(Failure(name, backoff.kind, backoff.message, hint), asked=False)
+            return Unread(Failure(name, backoff.kind, backoff.message, hint), asked=False)
         adapter = adapter_class(options.protocol)(name, complete)
         with HttpClient(options.deadline_s) as http:
             snapshot = adapter.collect(http, job.now_s, since_s)
     except AdapterError as error:
         to_be_left = after(error, job.now_s, secret)
         message = error.message if to_be_left is None else to_be_left.message
-        return _Unread(Failure(name, error.kind, message, error.hint), to_be_left)
+        return Unread(Failure(name, error.kind, message, error.hint), to_be_left)
     except ConfigError as error:
-        return _Unread(Failure(name, error.kind, error.message, error.hint))
+        return Unread(Failure(name, error.kind, error.message, error.hint))
     except Exception as error:  # noqa: BLE001 - one adapter's bug must not cost the other nodes' data
-        return _Unread(
+        return Unread(
             Failure(
                 name,
                 FailureKind.INTERNAL,
@@ -157,7 +158,7 @@ def _read(
     return _with_warnings(snapshot, warnings)
 
 
-def _store_failure(job: Job, store: Store, name: str, options: NodeOptions, read: _Unread) -> None:
+def _store_failure(job: Job, store: Store, name: str, options: NodeOptions, read: Unread) -> None:
     why = read.failure
     with store.transaction():
         details = {"hint": why.hint} if why.hint else {}

@@ -101,7 +101,7 @@ class ApplyOptions(Section):
     """Unix socket of the Docker Engine."""
     podman_socket: str = "/run/podman/podman.sock"
     """Unix socket of Podman's service."""
-    verify_timeout_s: Annotated[float, Field(gt=0)] = 60
+    verify_timeout_s: Annotated[float, Field(gt=0)] = 180
     """How long a change may take to show in the kernel and in the node."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, lowers, rises, same
 from .errors import ActuatorError, FailureKind
-from .types import Action, ActionState, Call, Failure, HttpCalls
+from .types import Action, ActionState, Call, Failure, HttpCalls, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -116,7 +117,7 @@ def recover(
             continue
         state, detail = classify(action, reading)
         journal.finish(seq, state, detail)
-        changed = reading is not None and not same(action.before, reading.values)
+        changed = reading is not None and (bool(reading.contradiction) or not same(action.before, reading.values))
         failure = _failure(action, detail, error) if changed and state is ActionState.FAILED else None
         outcomes.append(Outcome(seq, action, state, changed=changed, detail=detail, failure=failure))
     return outcomes
@@ -128,7 +129,7 @@ def classify(action: Action, reading: Reading | None) -> tuple[ActionState, str]
         return ActionState.FAILED, "interrupted; the target does not exist any more, so nothing is left to put back"
     if same(action.after, reading.values) and not reading.contradiction:
         return ActionState.DONE, f"interrupted, but in force: {reading.evidence}"
-    if same(action.before, reading.values):
+    if same(action.before, reading.values) and not reading.contradiction:
         return ActionState.FAILED, f"interrupted before anything changed: {reading.evidence}"
     found = reading.contradiction or reading.evidence
     return ActionState.FAILED, f"interrupted, needs attention: neither the old nor the new value is in force ({found})"
@@ -154,6 +155,9 @@ class _Run:
         reason = _reason(reading, error)
         untouched = reading is not None and same(self.action.before, reading.values) and not reading.contradiction
         if untouched or isinstance(error, TargetGoneError):
+            if error is None and self.action.undo is not None:
+                with suppress(ActuatorError):  # what was accepted must not come into force later
+                    self.outside.act(self.action.undo)
             detail = f"nothing changed: {reason}"
             failure = _failure(self.action, detail, error)
             return self.end(ActionState.FAILED, changed=False, detail=detail, failure=failure, started_s=started_s)
@@ -191,17 +195,21 @@ class _Run:
         return Outcome(self.seq, self.action, state, changed, detail, duration_s, failure)
 
     def _attempt(self, action: Action) -> tuple[Reading | None, ActuatorError | None]:
-        """The last reading after at most two attempts, and the error of the last act or reading."""
+        """The last reading after at most two attempts, and the error of the last act or reading.
+
+        Steps are tried once: what they restart is not restarted again for the same thing.
+        """
         reading, trouble = None, None
         settle_s = min(self.verify_timeout_s, self.backends[action.kind].settle_s(action))
-        for _ in range(ATTEMPTS):
+        for _ in range(1 if isinstance(action.call, Steps) else ATTEMPTS):
             since_s, refusal = time.time(), None
             try:
                 self.outside.act(action.call)
             except ActuatorError as error:
                 refusal = error
             # what was refused needs no time to settle; that it was refused does not prove that nothing happened
-            reading, unread = _await(action, self.backends, self.outside, since_s, 0 if refusal else settle_s)
+            since = None if refusal else since_s
+            reading, unread = _await(action, self.backends, self.outside, since, 0 if refusal else settle_s)
             trouble = refusal or unread
             if (reading is not None and _arrived(action, reading, refusal)) or (
                 refusal is not None and refusal.kind is not FailureKind.TRANSIENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import shutil
 import time
 from http import HTTPStatus
 from pathlib import Path
@@ -15,8 +16,9 @@ import httpx
 from . import commands
 from .actuators import TargetGoneError
 from .errors import ActuatorError, AdapterError, ConfigError, FailureKind, OrchaError
+from .lines import replace_line
 from .net import HttpClient, Reply
-from .types import Call, HttpCalls, RunCommand
+from .types import Call, HttpCalls, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +32,8 @@ ENGINE_API = (1, 41)
 """The version of the engine's interface that this was written for; asked for where the engine still speaks it."""
 OLDEST_ENGINE_API = (1, 25)
 
+_FORBIDDEN = ("authentication required", "access denied", "permission denied", "not permitted")
+"""What programs say when their user lacks a right."""
 _TELLING = (201, 202, 204, 400, 422, 500)
 """Answers of a node's interface that are good, or say what is wrong."""
 
@@ -81,7 +85,7 @@ class Outside:
         return _run(argv)
 
     def text(self, path: str) -> str | None:
-        """The content of a file of the kernel, None when it or its process is not there."""
+        """The content of a text file, None when it, or the process that it tells of, is not there."""
         try:
             return Path(path).read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
@@ -92,10 +96,24 @@ class Outside:
             kind = FailureKind.PERMISSION if isinstance(error, PermissionError) else FailureKind.TRANSIENT
             raise ActuatorError(kind, f"cannot read {path} ({error.strerror})") from error
 
+    def free_bytes(self, path: str) -> int:
+        """How much an ordinary user may still write to the file system that holds ``path``."""
+        try:
+            return shutil.disk_usage(path).free
+        except OSError as error:
+            raise ActuatorError(
+                FailureKind.CONFIG, f"cannot tell the free space of {path} ({error.strerror})", "is disk a mount?"
+            ) from error
+
     def act(self, call: Call) -> None:
         """Runs the call; that it succeeds proves nothing. Raises ``ActuatorError``."""
         if isinstance(call, RunCommand):
-            _run(call.argv)
+            _run(call.argv, call.timeout_s)
+        elif isinstance(call, WriteLine):
+            replace_line(call)
+        elif isinstance(call, Steps):
+            for one in call.calls:
+                self.act(one)
         elif isinstance(call, HttpCalls):
             self._act_together(call)
         elif call.base_url is not None:
@@ -155,16 +173,17 @@ class Outside:
         return self._engines[socket]
 
 
-def _run(argv: Sequence[str]) -> str:
+def _run(argv: Sequence[str], timeout_s: float | None = None) -> str:
     try:
-        ended = commands.run(argv, timeout_s=COMMAND_TIMEOUT_S)
+        ended = commands.run(argv, timeout_s=timeout_s or COMMAND_TIMEOUT_S)
     except commands.CommandError as error:
         raise ActuatorError(error.kind, error.message, error.hint) from error
     if ended.code:
+        forbidden = any(word in ended.said.lower() for word in _FORBIDDEN)
         raise ActuatorError(
-            FailureKind.TRANSIENT,
+            FailureKind.PERMISSION if forbidden else FailureKind.TRANSIENT,
             f"`{shlex.join(argv)}` ended with {ended.code}: {ended.said}",
-            "run it by hand to see more",
+            "this needs rights: run depin-orcha as root" if forbidden else "run it by hand to see more",
         )
     return ended.output.decode(errors="replace")
 

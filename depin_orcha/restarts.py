@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from .asof import AsOf
 from .heal import Breaker, Circuit, Restart
 from .store import Store
-from .types import ActionState
+from .timefmt import rfc3339
+from .types import ActionState, HealthStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,26 @@ def latest(known: AsOf) -> dict[str, Begun]:
         (known.now_s,),
     )
     return {row[1]: Begun(row[0], row[1], row[2], ActionState(row[3]), row[4], row[5]) for row in rows}
+
+
+def not_now(known: AsOf, node: str, kind: str, rest_s: float) -> str | None:
+    """Why a node is not restarted now to change it by the back end ``kind``; None where nothing speaks against it.
+
+    It has to be well, and nobody of us, be it ``heal`` or that back end, restarted it or tried to within ``rest_s``.
+    """
+    health = known.health(node)
+    if health is None or health.failure_kind is not None or health.status != HealthStatus.UP:
+        said = "it was never read" if health is None else health.reason or "it could not be read"
+        return f"it would be restarted, which is only done while it is well: {said}"
+    (last_s,) = known.connection.execute(
+        "SELECT max(at_s) FROM (SELECT coalesce(finished_s, started_s) AS at_s FROM actions WHERE node = :node "
+        "AND kind = :kind AND started_s <= :now AND state NOT IN ('planned', 'skipped', 'advice') "
+        "UNION ALL SELECT coalesce(finished_s, started_s) FROM restarts WHERE node = :node AND started_s <= :now)",
+        {"node": node, "kind": kind, "now": known.now_s},
+    ).fetchone()
+    if last_s is None or last_s + rest_s <= known.now_s:
+        return None
+    return f"it was restarted at {rfc3339(last_s)}, and is not again before {rfc3339(int(last_s + rest_s))}"
 
 
 def breakers(known: AsOf) -> dict[str, Breaker]:

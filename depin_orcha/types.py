@@ -294,9 +294,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """Run ``argv`` without a shell; success is exit code 0."""
+    """Run ``argv`` without a shell; success is exit code 0. ``timeout_s``: where it may take longer than usual."""
 
     argv: tuple[str, ...]
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +324,24 @@ class HttpCalls:
     pause_s: float
 
 
-Call = RunCommand | HttpCall | HttpCalls
+@dataclass(frozen=True, slots=True)
+class WriteLine:
+    """Replace the one line that sets ``key`` in a text file, as long as that line is ``old``; success is a new file."""
+
+    path: str
+    key: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Calls that make one change together, in this order, up to the first that fails; not to be repeated lightly."""
+
+    calls: tuple[RunCommand | HttpCall | WriteLine, ...]
+
+
+Call = RunCommand | HttpCall | HttpCalls | WriteLine | Steps
 """What can be run of an action, or to take it back."""
 
 

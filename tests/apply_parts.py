@@ -25,10 +25,17 @@ BACKENDS = actuators()
 
 def uplink_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
     """A plan that grants myst_1 so many units of uplink, and its problem."""
-    node = {
-        "node": "myst_1",
-        "protocol": "mysterium",
-        "uses_per_unit": {"uplink_bps": 1e7},
+    return plan_of("myst_1", "mysterium", units, {"uplink_bps": 1e7}, {"uplink_bps": 4e7})
+
+
+def plan_of(
+    node: str, protocol: str, units: float, uses_per_unit: dict[str, float], capacity: dict[str, float]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plan that grants a node so many units, and its problem."""
+    wanted = {
+        "node": node,
+        "protocol": protocol,
+        "uses_per_unit": uses_per_unit,
         "current_units": None,
         "max_units": units,
         "usd_per_unit_hour": 0.01,
@@ -36,7 +43,26 @@ def uplink_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
     document = {
         "schema": "depin-orcha/problem/1",
         "horizon_h": 12,
-        "hosts": [{"host": "local", "capacity": {"uplink_bps": 4e7}, "nodes": [node]}],
+        "hosts": [{"host": "local", "capacity": capacity, "nodes": [wanted]}],
+    }
+    return solve(Problem.from_dict(document)).to_dict(), document
+
+
+def storage_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A plan that grants storj_1 so many TB, and its problem."""
+    node = {
+        "node": "storj_1",
+        "protocol": "storj",
+        "uses_per_unit": {"storage_bytes": 1e12},
+        "current_units": None,
+        "max_units": units,
+        "min_units": units,
+        "usd_per_unit_hour": 0.01,
+    }
+    document = {
+        "schema": "depin-orcha/problem/1",
+        "horizon_h": 12,
+        "hosts": [{"host": "local", "capacity": {"storage_bytes": 2e13}, "nodes": [node]}],
     }
     return solve(Problem.from_dict(document)).to_dict(), document
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand
+from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
@@ -22,6 +22,8 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
 
 Grant = Mapping[Resource, float]
+_BY_PROTOCOL = {"storj": frozenset((Resource.STORAGE_BYTES,))}
+"""What a protocol's own back end grants, where that is not all there is; it is not even asked for the rest."""
 _BY_RUNTIME = frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES))
 _BY_NETWORK = frozenset((Resource.UPLINK_BPS, Resource.DOWNLINK_BPS))
 Offers = Callable[[str], Sequence[Mapping[str, Any]]]
@@ -85,7 +87,11 @@ class Reader(Protocol):
         ...
 
     def text(self, path: str) -> str | None:
-        """The content of a file of the kernel, None when there is no such file."""
+        """The content of a text file, most often one of the kernel; None when there is no such file."""
+        ...
+
+    def free_bytes(self, path: str) -> int:
+        """How much may still be written to the file system that holds ``path``."""
         ...
 
 
@@ -126,19 +132,19 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium
+    from . import docker, golem, mysterium, storj, systemd
 
-    return {
-        docker.KIND: docker.Actuator(),
-        golem.KIND: golem.Actuator(offers),
-        mysterium.KIND: mysterium.Actuator(),
-    }
+    made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
+    for module in (docker, mysterium, storj, systemd):
+        made[module.KIND] = module.Actuator()
+    return made
 
 
 def kinds(target: Target, backends: Actuators, resources: Iterable[Resource] = Resource) -> tuple[str, ...]:
     """The back ends that grant the node these resources: what it offers itself first, then what runs it."""
     protocol, runtime = target.options.protocol, target.options.runtime
-    found: list[str] = [protocol]
+    resources = frozenset(resources)
+    found: list[str] = [] if resources.isdisjoint(_BY_PROTOCOL.get(protocol, Resource)) else [protocol]
     if not _BY_RUNTIME.isdisjoint(resources):
         found.append(runtime)
     if not _BY_NETWORK.isdisjoint(resources) and target.is_capped and protocol not in backends:
@@ -151,7 +157,7 @@ def observe(target: Target, reader: Reader, backends: Actuators, names: Iterable
 
     Raises ``ActuatorError``.
     """
-    return {kind: backends[kind].read(target, reader) for kind in names or kinds(target, backends)}
+    return {kind: backends[kind].read(target, reader) for kind in (kinds(target, backends) if names is None else names)}
 
 
 def route(
@@ -271,9 +277,17 @@ def from_json(text: str) -> Action:
 
 
 def _call(fields: dict[str, Any]) -> Call:
-    if "calls" in fields:
+    if "pause_s" in fields:
         return HttpCalls(tuple(HttpCall(**one) for one in fields["calls"]), fields["pause_s"])
-    return RunCommand(tuple(fields["argv"])) if "argv" in fields else HttpCall(**fields)
+    if "calls" in fields:
+        return Steps(tuple(_step(one) for one in fields["calls"]))
+    return _step(fields)
+
+
+def _step(fields: dict[str, Any]) -> RunCommand | HttpCall | WriteLine:
+    if "argv" in fields:
+        return RunCommand(tuple(fields["argv"]), fields.get("timeout_s"))
+    return WriteLine(**fields) if "key" in fields else HttpCall(**fields)
 
 
 def rises(action: Action) -> bool:
@@ -308,9 +322,15 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     notes: list[str] = []
     for kind, one in observed.items():
         found = backends[kind].actions(target, one, grant, why)
+        if kind == target.options.runtime and not one.running:
+            notes.append(f"{named(target)} is stopped; it is limited when it runs")
         if kind == "mysterium" and found and not one.shaper.userspace:
             notes.append("its shaper limits each connection, not the node as a whole")
         actions += found
+        told = getattr(backends[kind], "note", None)
+        notes += [note] if told is not None and (note := told(target, one, grant)) else []
+    # What restarts the node comes last: it would be taken back, with one restart more, if anything after it failed.
+    actions.sort(key=lambda action: isinstance(action.call, Steps))
     if not observed:
         notes.append(f"{protocol} gets no hard limit: a starved node loses more than the cap earns")
     return Route(tuple(actions), notes=tuple(notes))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from depin_orcha.bounds import bounds
+from depin_orcha.bounds import bounds, refuse_memory, refused
 from depin_orcha.cgroups import Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall, Resource
@@ -27,8 +27,6 @@ MIN_QUOTA_US = 1000
 MEMORY_STEP_BYTES = 1024 * 1024
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 PAGE_BYTES = 4096
-MEMORY_HEADROOM = 1.25
-"""Version 2 of control groups kills a process when a limit is set below what is used: keep clear of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,23 +223,16 @@ def _memory_body(observed: Container, limit: int | None) -> dict[str, int]:
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:
     if cores > observed.host_cpu_count or cores < CPU_STEP_CORES:
-        raise _refused(node, f"{cores:g} CPU cores: the engine takes 0.01 to {observed.host_cpu_count}")
+        raise refused(node, f"{cores:g} CPU cores: the engine takes 0.01 to {observed.host_cpu_count}")
     if _by_quota(observed) and _cpu_body(observed, cores)["CpuQuota"] < MIN_QUOTA_US:
-        raise _refused(node, f"{cores:g} CPU cores: below the kernel's 1 ms per period of {_period_us(observed)} us")
+        raise refused(node, f"{cores:g} CPU cores: below the kernel's 1 ms per period of {_period_us(observed)} us")
 
 
 def _check_memory(node: str, observed: Container, limit: int) -> None:
     if limit < MIN_MEMORY_BYTES or limit > observed.host_memory_bytes:
-        raise _refused(node, f"{limit} bytes of memory: the engine takes 6 MiB to {observed.host_memory_bytes}")
+        raise refused(node, f"{limit} bytes of memory: the engine takes 6 MiB to {observed.host_memory_bytes}")
     used = observed.in_force.memory_used_bytes if observed.in_force else None
-    if used is None:
-        raise _refused(node, f"{limit} bytes of memory: what container {observed.name} uses is not known")
-    if limit < used * MEMORY_HEADROOM:
-        raise _refused(node, f"{limit} bytes of memory: less than 1.25 times the {used} in use")
-
-
-def _refused(node: str, reason: str) -> ActuatorError:
-    return ActuatorError(FailureKind.DATA, f"{node} is not given {reason}", "make a new plan: depin-orcha optimize")
+    refuse_memory(node, f"container {observed.name}", limit, used)
 
 
 def _by_quota(observed: Container) -> bool:

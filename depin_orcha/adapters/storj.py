@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from email.utils import parsedate_to_datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from depin_orcha.adapters import BaseUrl, HttpReader, NodeOptions, _paystubs
 from depin_orcha.adapters._read import Fields, objects
@@ -53,6 +55,8 @@ class Options(NodeOptions):
     """Its console (``console.address``)."""
     health_url: BaseUrl | None = None
     """Its public port, http://HOST:28967, for the node's own verdict on itself."""
+    config_file: Annotated[str, Field(pattern="^/")] | None = None
+    """Its config.yaml, the full path on this machine; with it, and ``disk``, its disk space can be set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,7 @@ class Adapter:
         earnings, outlooks = self._earnings(http, satellites, now_s, since_s, warnings)
         if not _storage_comes_in_steps(dashboard.text("version")):
             earnings = [replace(one, stepped=None) for one in earnings]
-        usage = _usage(dashboard.object("diskSpace"))
+        usage = usage_of(dashboard)
         states = Satellites(http, self.options.url, warnings).states(satellites, now_s)
         standings = self._held(http, satellites, warnings)
         port = self.options.health_url
@@ -279,8 +283,9 @@ def _month_differs(node_s: int | None, now_s: int) -> bool:
     return _period(node_s, closed=False) != _period(now_s, closed=False)
 
 
-def _usage(disk: Fields) -> dict[Resource, Usage]:
+def usage_of(dashboard: Fields) -> dict[Resource, Usage]:
     """What the node may store and stores, trash included; the meaning of the fields changed in 1.143."""
+    disk = dashboard.object("diskSpace")
     used = disk.number("used")
     if "allocated" in disk:
         allocated = disk.number("allocated")

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from real.namespace import unavailable
 
@@ -28,6 +29,7 @@ mount -t sysfs sysfs root/sys
 mount -t tmpfs tmpfs root/run
 mount -t tmpfs tmpfs root/tmp
 mount --rbind /dev root/dev
+{shown}
 rm -rf root/etc/systemd/system
 mkdir -p root/etc/systemd/system root/run/systemd/system
 printf '[Unit]\\nDefaultDependencies=no\\n' >root/etc/systemd/system/test.target
@@ -35,15 +37,28 @@ exec chroot root env -i PATH="$PATH" container=test /lib/systemd/systemd --unit=
 """
 _VERSION_1 = """mount -t tmpfs tmpfs root/sys/fs/cgroup
 mkdir root/sys/fs/cgroup/systemd
-mount -t cgroup -o none,name=systemd cgroup root/sys/fs/cgroup/systemd"""
+mount -t cgroup -o none,name=systemd cgroup root/sys/fs/cgroup/systemd
+for name in cpu cpuacct memory; do
+  mkdir root/sys/fs/cgroup/$name
+  mount -t cgroup -o $name cgroup root/sys/fs/cgroup/$name
+  mount -o remount,bind,{access} root/sys/fs/cgroup/$name
+done"""
+_SHOWN = """
+mkdir -p root{path}
+mount --bind {path} root{path}"""
 _VERSION_2 = "mount -t cgroup2 cgroup2 root/sys/fs/cgroup"
 
 
 class Systemd:
-    """Lives as long as the context, in namespaces and a control group of its own; nothing of this machine's is changed.
+    """Lives as long as the context, in namespaces and control groups of its own; nothing of this machine's is changed.
 
-    ``bin`` is a folder with a ``systemctl`` that speaks to it.
+    ``bin`` is a folder with a ``systemctl`` that speaks to it. ``is_heard``: does the kernel hear of limits? ``shows``:
+    folders that are the same inside.
     """
+
+    def __init__(self, *, is_heard: bool = True, shows: Iterable[Path] = ()) -> None:
+        self._is_heard = is_heard
+        self._shows = tuple(shows)
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0:
@@ -52,15 +67,22 @@ class Systemd:
             if shutil.which(tool) is None:
                 unavailable(f"a systemd of our own needs {tool} (Debian: util-linux, systemd)")
         self._folder = Path(tempfile.mkdtemp(prefix="orcha-systemd-", dir="/tmp"))
-        is_2 = (_GROUPS / "cgroup.controllers").exists()
-        self._group = (_GROUPS if is_2 else _GROUPS / "systemd") / self._folder.name
         (self._folder / "machine").mkdir()
         self.bin = self._folder / "bin"
         self.bin.mkdir()
-        script = _MACHINE.format(folder=self._folder / "machine", groups=_VERSION_2 if is_2 else _VERSION_1)
+        is_2 = (_GROUPS / "cgroup.controllers").exists()
+        # systemd shows itself every hierarchy there is
+        hierarchies = [_GROUPS] if is_2 else [one for one in _GROUPS.iterdir() if (one / "cgroup.procs").exists()]
+        self._groups = [hierarchy / self._folder.name for hierarchy in hierarchies]
+        groups = _VERSION_2 if is_2 else _VERSION_1.format(access="rw" if self._is_heard else "ro")
+        shown = "".join(_SHOWN.format(path=path) for path in self._shows)
+        script = _MACHINE.format(folder=self._folder / "machine", groups=groups, shown=shown)
         try:
-            self._group.mkdir()
-            join = f"echo $$ >{self._group}/cgroup.procs; exec unshare -mpuinCf --kill-child --propagation private "
+            for group in self._groups:
+                group.mkdir()
+                _inherit(group)
+            join = "".join(f"echo $$ >{group}/cgroup.procs; " for group in self._groups)
+            join += "exec unshare -mpuinCf --kill-child --propagation private "
             self._process = subprocess.Popen(
                 ["sh", "-c", f'{join} sh -c "$0"', script],
                 stdin=subprocess.DEVNULL,
@@ -76,14 +98,20 @@ class Systemd:
     def __exit__(self, *_: object) -> None:
         if hasattr(self, "_process"):
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
         ends = time.monotonic() + 10
-        while self._group.exists() and time.monotonic() < ends:
-            for folder in sorted(self._group.rglob("*/"), key=lambda one: -len(one.parts)):
-                _remove(folder)
-            _remove(self._group)
+        while (left := [group for group in self._groups if group.exists()]) and time.monotonic() < ends:
+            for group in left:
+                for folder in sorted(group.rglob("*/"), key=lambda one: -len(one.parts)):
+                    _remove(folder)
+                _remove(group)
             time.sleep(0.05)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def inside(self, *argv: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        """A command that ran as one of its own."""
+        words = ["nsenter", "-t", str(self._pid), "-a", "-r", "-W/", *argv]
+        return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **options)
 
     def __call__(self, *words: str) -> str:
         """What ``systemctl`` prints, whatever its exit code."""
@@ -121,6 +149,13 @@ class Systemd:
         self._process.send_signal(signal.SIGKILL)
         said = self._process.communicate()[0].decode(errors="replace")
         unavailable(f"systemd does not start here: {said[-500:]}")
+
+
+def _inherit(group: Path) -> None:
+    """What a process needs before it may join."""
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (group / name).exists():
+            (group / name).write_text((group.parent / name).read_text())
 
 
 def _remove(folder: Path) -> None:

@@ -12,6 +12,7 @@ from depin_orcha.actuators import (
     advice,
     from_json,
     inverse,
+    kinds,
     observe,
     original,
     refuse_overcommit,
@@ -171,7 +172,8 @@ def test_an_idle_node_is_lowered_profile_first():
 def test_nodes_that_get_no_hard_limit_say_why():
     storj = golem_target("storj_1").options.model_copy(update={"protocol": "storj"})
     where = replace(golem_target("storj_1"), options=storj)
-    planned = route(where, observe(where, Outside(), BACKENDS), {CPU: 1}, "plan 1", BACKENDS, busy=None)
+    observed = observe(where, Outside(), BACKENDS, kinds(where, BACKENDS, {CPU}))
+    planned = route(where, observed, {CPU: 1}, "plan 1", BACKENDS, busy=None)
     assert (planned.actions, planned.skipped) == ((), ())
     assert planned.notes == ("storj gets no hard limit: a starved node loses more than the cap earns",)
 

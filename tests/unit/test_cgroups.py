@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from apply_parts import FolderMachine
 
-from depin_orcha.cgroups import enforced
+from depin_orcha.cgroups import enforced, enforced_in
 from depin_orcha.errors import ActuatorError, FailureKind
 
 OWNER = "ede39db72fdb" + "0" * 52
@@ -103,3 +103,40 @@ def test_what_cannot_be_proven_is_an_error(tmp_path, groups, mounts, kind):
 def test_a_process_that_is_not_here_is_an_error(tmp_path):
     with pytest.raises(ActuatorError, match="no process 4712 of container ede39db72fdb"):
         enforced(machine(tmp_path, "0::/\n", V2_MOUNTS, {}).text, 4712, OWNER)
+
+
+def test_a_group_by_its_path_in_version_1(tmp_path):
+    folder = "/system.slice/node.service"
+    files = version_1_files(folder) | {f"cpu{folder}/cpu.shares": "512\n"}
+    found = enforced_in(at_home(tmp_path, "4:memory:/a\n1:cpu:/b\n0::/\n", V1_MOUNTS.format(cpu="cpu"), files), folder)
+    assert (found.cpu_cores, found.cpu_weight, found.memory_bytes) == (0.5, 50, 104857600)
+    assert found.weight_evidence == f"/sys/fs/cgroup/cpu{folder}/cpu.shares = 512"
+
+
+def test_a_group_that_version_1_has_no_folder_for_has_no_limit(tmp_path):
+    text = at_home(tmp_path, "4:memory:/\n1:cpu:/\n0::/\n", V1_MOUNTS.format(cpu="cpu"), {})
+    found = enforced_in(text, "/system.slice/node.service")
+    assert (found.cpu_cores, found.cpu_weight, found.memory_bytes, found.memory_used_bytes) == (None, None, None, None)
+    assert found.cpu_evidence == "/sys/fs/cgroup/cpu/system.slice/node.service has no cpu.cfs_quota_us"
+
+
+def test_a_group_by_its_path_in_version_2(tmp_path):
+    folder = "/system.slice/node.service"
+    files = version_2_files(folder) | {f"{folder}/cpu.weight": "250\n"}
+    found = enforced_in(at_home(tmp_path, "0::/user.slice\n", V2_MOUNTS, files), folder)
+    assert (found.cpu_cores, found.cpu_weight, found.memory_bytes, found.memory_used_bytes) == (0.25, 250, None, 5000)
+
+
+def test_version_2_without_a_cpu_controller_has_no_limit_and_a_missing_group_is_told(tmp_path):
+    folder = "/system.slice/node.service"
+    text = at_home(tmp_path, "0::/\n", V2_MOUNTS, {f"{folder}/cgroup.controllers": "pids\n"})
+    found = enforced_in(text, folder)
+    assert (found.cpu_cores, found.cpu_weight, found.memory_bytes) == (None, None, None)
+    with pytest.raises(ActuatorError, match=r"the kernel has no /sys/fs/cgroup/gone/cgroup\.controllers"):
+        enforced_in(text, "/gone")
+
+
+def at_home(tmp_path, groups, mounts, files):
+    made = machine(tmp_path, groups, mounts, files)
+    made.write("/proc/self/cgroup", groups)
+    return made.text
