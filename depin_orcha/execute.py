@@ -19,6 +19,8 @@ ATTEMPTS = 2
 FIRST_POLL_S = 0.1
 SLOWEST_POLL_S = 2.0
 
+_GONE = "the target does not exist any more, so nothing is left to put back"
+
 
 class Outside(Reader, Protocol):
     """The world as this module, and no other, may use it (``depin_orcha.outside.Outside``)."""
@@ -126,7 +128,7 @@ def recover(
 def classify(action: Action, reading: Reading | None) -> tuple[ActionState, str]:
     """How an interrupted action ended, and why we think so; a reading of None means that its target is gone."""
     if reading is None:
-        return ActionState.FAILED, "interrupted; the target does not exist any more, so nothing is left to put back"
+        return ActionState.FAILED, f"interrupted; {_GONE}"
     if same(action.after, reading.values) and not reading.contradiction:
         return ActionState.DONE, f"interrupted, but in force: {reading.evidence}"
     if same(action.before, reading.values) and not reading.contradiction:
@@ -173,6 +175,10 @@ class _Run:
                 detail = f"put back ({reading.evidence}), because {reason}"
                 failure = Failure(self.action.node, kind, detail)
                 return self.end(ActionState.UNDONE, changed=False, detail=detail, failure=failure, started_s=started_s)
+            if isinstance(error, TargetGoneError):
+                detail = f"{reason}; {_GONE}"
+                failure = Failure(self.action.node, kind, detail)
+                return self.end(ActionState.FAILED, changed=False, detail=detail, failure=failure, started_s=started_s)
             trouble = _reason(reading, error)
             hint = f"put it back by hand: {self.backends[undo.kind].advice(undo)}"
         except ActuatorError as error:

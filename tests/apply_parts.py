@@ -115,6 +115,8 @@ class FakeEngine:
         self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "Memory": 0, "MemorySwap": 0}
         self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
         self.running = True
+        self.id = ID
+        self.gone = False
         self.on_update = self.obey
         self.machine.write("/proc/77/cgroup", f"0::/docker/{ID}\n")
         self.machine.write("/proc/self/mountinfo", "30 20 0:20 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
@@ -147,17 +149,24 @@ class FakeEngine:
             self.machine.write(f"{FOLDER}/memory.max", f"{body['Memory']}\n")
         return 200, {"Warnings": []}
 
+    @property
+    def cores(self) -> float:
+        """What the kernel lets it have."""
+        return int((self.machine.text(f"{FOLDER}/cpu.max") or "0").split()[0]) / 100_000
+
     def enforce(self, cores: float) -> None:
         self.machine.write(f"{FOLDER}/cpu.max", f"{round(cores * 100000)} 100000\n")
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.gone:
+            return 0, None
         if path == "/version":
             return 200, self.api
         if path == "/info":
             return 200, {"NCPU": 4, "MemTotal": HOST_MEMORY}
-        if path in ("/containers/golem/json", f"/containers/{ID}/json"):
+        if path in ("/containers/golem/json", f"/containers/{self.id}/json"):
             state = {"Running": self.running, "Pid": 77 if self.running else 0, "StartedAt": "2026-11-22T21:58:59.1Z"}
-            return 200, {"Id": ID, "Name": "/golem", "State": state, "HostConfig": self.host}
-        if path == f"/containers/{ID}/update" and method == "POST":
+            return 200, {"Id": self.id, "Name": "/golem", "State": state, "HostConfig": self.host}
+        if path == f"/containers/{self.id}/update" and method == "POST":
             return self.on_update(body)
         return 404, {"message": f"No such container: {path.split('/')[2]}"}

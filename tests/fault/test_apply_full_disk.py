@@ -1,4 +1,4 @@
-"""A disk that is full at any moment of ``apply``: no act without its intent on record, and the next run ends what began."""
+"""A disk that is full at any moment of ``apply``: no act without its intent on record, and the next run ends it."""
 
 from __future__ import annotations
 
