@@ -22,6 +22,7 @@ from .host import shared
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
+from .timefmt import rfc3339
 from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 
@@ -63,11 +64,20 @@ class World:
         """The node as the back ends need it."""
         return target_of(self.job.config, node, options)
 
-    def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
-        """What brings the node to its grant, given what is in force now."""
+    def route(
+        self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str, since_s: int | None = None
+    ) -> Route:
+        """What brings the node to its grant, given what is in force now.
+
+        ``since_s``: refuses with ``ActuatorError`` what was made anew after that instant.
+        """
         target = self.target(node, options)
         names = actuators.kinds(target, self.backends, grant)
         observed = actuators.observe(target, self.outside, self.backends, names)
+        made_s = max((getattr(one, "made_s", None) or 0 for one in observed.values()), default=0)
+        if since_s is not None and made_s > since_s:
+            message = f"{node} is another since the plan was made: {actuators.named(target)} is of {rfc3339(made_s)}"
+            raise ActuatorError(FailureKind.DATA, message, "make a new plan: depin-orcha optimize")
         return actuators.route(target, observed, grant, why, self.backends, busy=self._busy(node, options))
 
     def _busy(self, node: str, options: NodeOptions) -> bool | None:

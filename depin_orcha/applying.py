@@ -13,7 +13,7 @@ from typing import Any
 from . import actuators
 from .acting import Work, World, authorization
 from .adapters import NodeOptions
-from .asof import AsOf
+from .asof import AsOf, PlanRow
 from .cycle import Job, Result, require_nodes
 from .errors import ActuatorError, AdapterError, ConfigError, DataError, FailureKind
 from .grants import HostGrants, grants_of
@@ -21,6 +21,8 @@ from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
 from .types import ActionState, Failure, Resource
+
+_ANEW = "make a new plan: depin-orcha optimize"
 
 
 def apply(job: Job, store: Store, *, execute: bool) -> Result:
@@ -47,7 +49,7 @@ def _apply(world: World, *, execute: bool) -> Result:
             f"plan {plan.plan_id} expired at {rfc3339(expires_s)}", "make a new one with: depin-orcha optimize"
         )
     for grants, capacity in grants_of(plan):
-        _route_host(world, grants, capacity, work)
+        _route_host(world, plan, grants, capacity, work)
     return world.carry_out(work, plan.plan_id, execute=execute, consent=_opted_in)
 
 
@@ -55,7 +57,7 @@ def _opted_in(options: NodeOptions) -> bool:
     return options.apply
 
 
-def _route_host(world: World, host: HostGrants, capacity: Mapping[Resource, float], work: Work) -> None:
+def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping[Resource, float], work: Work) -> None:
     to_apply = host.decision == "apply"
     try:
         if to_apply:
@@ -73,10 +75,12 @@ def _route_host(world: World, host: HostGrants, capacity: Mapping[Resource, floa
             continue
         try:
             if changed:
-                _check(world, host.host, name, options, grant)
+                _check_place(options, {"host": host.host} | plan.places.get(name, {}), name)
+                _check_floors(world.known, name, grant)
             if options.host == "local":
                 why = node.reason if changed else "set again: it was in force and is not any more"
-                work.routes[name] = world.route(name, options, grant, why)
+                since_s = _made_for(world, plan, name) if changed else None
+                work.routes[name] = world.route(name, options, grant, why, since_s)
             elif changed:
                 work.advice.append(_elsewhere(world.known, name, options, grant, node.reason))
         except (ActuatorError, AdapterError, ConfigError) as error:
@@ -88,18 +92,34 @@ def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> 
     return {resource: min(amount, now.get(resource, amount)) for resource, amount in planned.items()}
 
 
-def _check(world: World, host: str, name: str, options: NodeOptions, grant: Mapping[Resource, float]) -> None:
-    """Raises ``ActuatorError`` for a grant that was made for another target, or that a node cannot live on."""
-    hint = "make a new plan: depin-orcha optimize"
-    if options.host != host:
-        message = f"{name} runs on {options.host} now, and the plan was made for it on {host}"
-        raise ActuatorError(FailureKind.DATA, message, hint)
-    seen = world.known.last_seen(name)
+def _made_for(world: World, plan: PlanRow, node: str) -> int | None:
+    """When the plan was made, where what runs the node has to be as old: it is the same until we set the plan on it.
+
+    Afterwards, what is made anew gets the same grant again. None with an instant that is not that of the clock.
+    """
+    is_set = any(one.plan_id == plan.plan_id for one in world.past.get(node, ()))
+    return None if is_set or world.job.fixed_now else plan.made_s
+
+
+def _check_place(options: NodeOptions, place: Mapping[str, str | None], node: str) -> None:
+    """Raises ``ActuatorError`` for a node that runs somewhere else than where it ran when it was planned."""
+    now = options.place
+    for key, planned in place.items():
+        if now.get(key) != planned:
+            message = (
+                f"the plan was made for {node} with {key} {planned or 'unset'}, and it is {now.get(key) or 'unset'} now"
+            )
+            raise ActuatorError(FailureKind.DATA, message, _ANEW)
+
+
+def _check_floors(known: AsOf, node: str, grant: Mapping[Resource, float]) -> None:
+    """Raises ``ActuatorError`` for less than the node said that it needs."""
+    seen = known.last_seen(node)
     for resource, amount in grant.items():
         floor = (seen.limits.get(resource, {}).get("floor") if seen else None) or 0.0
         if amount < floor * (1 - 1e-9):
-            message = f"{name} is not given {amount:g} {resource}: it needs at least {floor:g}"
-            raise ActuatorError(FailureKind.DATA, message, hint)
+            message = f"{node} is not given {amount:g} {resource}: it needs at least {floor:g}"
+            raise ActuatorError(FailureKind.DATA, message, _ANEW)
 
 
 def _elsewhere(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
 
 from .asof import PlanRow
 from .errors import DataError
@@ -49,6 +49,10 @@ class _Result(_Part):
     hosts: tuple[HostGrants, ...]
 
 
+class _Places(RootModel[dict[str, dict[str, str | None]]]):
+    pass
+
+
 class _Problem(_Part):
     hosts: tuple[_Host, ...]
 
@@ -60,6 +64,7 @@ def grants_of(plan: PlanRow) -> list[tuple[HostGrants, dict[Resource, float]]]:
     """
     try:
         result, problem = _Result.model_validate(plan.result), _Problem.model_validate(plan.problem)
+        _ = _Places.model_validate(plan.places)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _refused(plan, f"{'.'.join(map(str, first['loc'])) or 'as a whole'}: {first['msg']}") from error

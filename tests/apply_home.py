@@ -59,14 +59,16 @@ class Home:
         }
         self.settings = f'[apply]\ndocker_socket = "{engine.server.socket}"\nverify_timeout_s = 0.2\n[hosts.rack]\n'
         self.now_s = NOW_S
+        self.fixed_now = True
 
     def job(self) -> Job:
         text = self.settings + "".join(f"[nodes.{name}]\n{one}" for name, one in self.text.items())
-        return Job(load(None, text), self.database, self.now_s, fixed_now=True)
+        return Job(load(None, text), self.database, self.now_s, fixed_now=self.fixed_now)
 
     def plan(self, grants: Grants) -> str:
-        """Store a plan that was made a minute ago."""
-        return self.store.add_plan(NOW_S - 60, NOW_S + 600, *plan_of(grants))
+        """Store a plan that was made a minute ago, for the nodes as they are configured now."""
+        places = {name: options.place for name, options in self.job().config.nodes.items()}
+        return self.store.add_plan(self.now_s - 60, self.now_s + 600, *plan_of(grants), places)
 
     def apply(self, *, execute: bool = True) -> Result:
         return apply(self.job(), self.store, execute=execute)

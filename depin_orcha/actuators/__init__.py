@@ -99,7 +99,7 @@ class Actuator(Protocol):
     """A back end that can read and set limits; a guard of it raises ``ActuatorError`` and never bends a grant."""
 
     def read(self, target: Target, reader: Reader) -> Any:
-        """What is configured and in force at the target now."""
+        """What is configured and in force at the target now; with ``made_s`` where it tells when it was made."""
         ...
 
     def actions(self, target: Target, observed: Any, grant: Grant, why: str) -> list[Action]:

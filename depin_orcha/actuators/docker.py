@@ -13,6 +13,7 @@ from urllib.parse import quote
 from depin_orcha.bounds import bounds, refuse_memory, refused
 from depin_orcha.cgroups import Enforced, enforced
 from depin_orcha.errors import ActuatorError, FailureKind
+from depin_orcha.timefmt import parse_rfc3339
 from depin_orcha.types import Action, HttpCall, Resource
 
 from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, latest, original
@@ -45,6 +46,7 @@ class Container:
     host_cpu_count: int
     host_memory_bytes: int
     in_force: Enforced | None
+    made_s: int | None = None
 
     @property
     def running(self) -> bool:
@@ -159,6 +161,7 @@ def _container(socket: str, name: str, reader: Reader) -> Container:
             host_cpu_count=int(info["NCPU"]),
             host_memory_bytes=int(info["MemTotal"]),
             in_force=enforced(reader.text, pid, identity) if pid else None,
+            made_s=parse_rfc3339(found["Created"]) if "Created" in found else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ActuatorError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from apply_home import CAPACITY, NOW_S, Home, at_home, plan_of, states
 
 from depin_orcha.errors import DataError
+from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import Health, HealthStatus, Limits, Resource, Snapshot
 
 SOUND = {"myst_1": {"uplink_bps": 2e7}, "myst_2": {"uplink_bps": 1e7}}
@@ -25,8 +27,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
 
 def store(home: Home, result: Any, problem: Any, *, made_s: int = NOW_S - 60, expires_s: int = NOW_S + 600) -> None:
     row = ("plan_1", home.store.run_id, made_s, expires_s, "optimal", "apply", "", "0" * 64)
-    values = (*row, json.dumps(problem), json.dumps(result))
-    home.store.connection.execute("INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    values = (*row, json.dumps(problem), json.dumps(result), "{}")
+    home.store.connection.execute("INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def refused(home: Home) -> str:
@@ -97,3 +99,55 @@ def test_less_than_a_node_needs_is_refused_for_it_alone(home: Home) -> None:
     done = home.apply()
     assert (done.exit_code, states(done)) == (3, [("myst_1", "done")])
     assert [one.message for one in done.failures] == ["myst_2 is not given 1e+07 uplink_bps: it needs at least 1.5e+07"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('container = "golem"', 'container = "other"', "with container golem, and it is other now"),
+        ('runtime = "docker"\n', "", "with runtime docker, and it is none now"),
+        ('container = "golem"', 'container = "golem"\nhost = "rack"', "with host local, and it is rack now"),
+        ("127.0.0.1:9", "127.0.0.1:10", "with url 127.0.0.1:9, and it is 127.0.0.1:10 now"),
+    ],
+)
+def test_a_node_that_is_configured_as_another_by_now(home: Home, old: str, new: str, told: str) -> None:
+    home.plan(SOUND | {"storj_1": {"cpu_cores": 2}})
+    home.text["storj_1"] = home.text["storj_1"].replace(old, new)
+    for execute in (False, True):
+        done = home.apply(execute=execute)
+        assert [failure.message for failure in done.failures] == [f"the plan was made for storj_1 {told}"]
+        assert done.failures[0].hint == "make a new plan: depin-orcha optimize"
+    assert (done.exit_code, home.engine.server.writes) == (3, [])
+    assert states(done) == [("myst_1", "done"), ("myst_2", "done")]
+
+
+def test_what_does_not_make_it_another_node(home: Home) -> None:
+    home.text["storj_1"] = home.text["storj_1"].replace("apply = true", "apply = false")
+    home.plan({"storj_1": {"cpu_cores": 2}})
+    home.text["storj_1"] = home.text["storj_1"].replace("apply = false", "apply = true") + "deadline_s = 5\n"
+    assert states(home.apply()) == [("storj_1", "done")]
+
+
+def test_a_container_that_was_made_after_the_plan(home: Home) -> None:
+    home.now_s, home.fixed_now = int(time.time()), False
+    home.plan(SOUND | {"storj_1": {"cpu_cores": 2}})
+    home.engine.made_s = home.now_s - 30
+    done = home.apply()
+    (failure,) = done.failures
+    made = rfc3339(home.engine.made_s)
+    assert failure.message == f"storj_1 is another since the plan was made: container golem is of {made}"
+    assert (done.exit_code, home.engine.server.writes) == (3, [])
+    assert states(done) == [("myst_1", "done"), ("myst_2", "done")]
+
+    home.engine.made_s = home.now_s - 61
+    assert states(home.apply()) == [("storj_1", "done")]
+
+
+def test_a_container_that_is_made_anew_once_the_plan_was_set_on_it(home: Home) -> None:
+    home.now_s, home.fixed_now = int(time.time()), False
+    home.engine.made_s = home.now_s - 100
+    home.plan({"storj_1": {"cpu_cores": 2}})
+    assert states(home.apply()) == [("storj_1", "done")]
+    home.engine.make("f" * 64, home.now_s)
+    assert states(home.apply()) == [("storj_1", "done")]
+    assert home.engine.cores == 2

@@ -26,8 +26,11 @@ JUNK = st.one_of(
 
 FAULTS = ("amounts", "values", "capacity", "decision", "elsewhere", "twice", "tampered", "cut")
 """What can be wrong with a plan."""
-WORLDS = ("time", "paused", "consent", "moved")
+WORLDS = ("time", "paused", "consent", "moved", "placed")
 """What can forbid to carry it out."""
+
+PLACES = ("", "{", "[]", "null", '{"myst_1": 4}', '{"myst_1": {"host": 4}}', '{"myst_1": {"host": "rack"}}')
+"""Where nodes ran when the plan was made; for myst_1, it was never here."""
 
 nodes = st.sampled_from(tuple(FLOORS))
 sound = st.fixed_dictionaries(
@@ -100,7 +103,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield one
 
 
-def begin(home: Home, plan: tuple[str, str], made_s: int, expires_s: int) -> None:
+def begin(home: Home, plan: tuple[str, str], made_s: int, expires_s: int, places: str = "{}") -> None:
     """A machine that nobody touched, and one plan."""
     for node in home.nodes.values():
         node.user.clear()
@@ -113,8 +116,8 @@ def begin(home: Home, plan: tuple[str, str], made_s: int, expires_s: int) -> Non
     engine.machine.write(f"/sys/fs/cgroup/docker/{ID}/memory.max", "max\n")
     for table in ("actions", "allocations", "shadow_prices", "plans", "pauses"):
         home.store.connection.execute(f"DELETE FROM {table}")
-    row = ("plan", home.store.run_id, made_s, expires_s, "optimal", "apply", "", "0" * 64, plan[1], plan[0])
-    home.store.connection.execute("INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    row = ("plan", home.store.run_id, made_s, expires_s, "optimal", "apply", "", "0" * 64, plan[1], plan[0], places)
+    home.store.connection.execute("INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
 def granted_by(plan: tuple[str, str]) -> dict[str, dict[str, float]]:
@@ -153,6 +156,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
         "paused": paused,
         "refused": draw(st.sets(nodes, min_size=1)) if "consent" in wrong else set(),
         "moved": draw(nodes) if "moved" in wrong else None,
+        "places": draw(st.sampled_from(PLACES)) if "placed" in wrong else "{}",
     }
 
 
@@ -160,7 +164,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
 @given(plan=documents(), world=worlds())
 def test_no_plan_moves_anything_that_it_may_not(home: Home, plan: tuple[str, str], world: dict[str, Any]) -> None:
     made_s, expires_s, paused, refused = (world[key] for key in ("made_s", "expires_s", "paused", "refused"))
-    begin(home, plan, made_s, expires_s)
+    begin(home, plan, made_s, expires_s, world["places"])
     before = dict(home.text)
     for node in paused:
         home.store.add_pause(node, NOW_S - 60, None)
@@ -178,13 +182,13 @@ def test_no_plan_moves_anything_that_it_may_not(home: Home, plan: tuple[str, str
         home.text = before
     event(f"{'refused as a whole' if result is None else f'exit {result.exit_code}'}, writes {len(home.writes)}")
 
-    current = made_s <= NOW_S <= min(expires_s, made_s + 1800)
-    asked = {
-        name: grant
-        for name, grant in granted_by(plan).items()
-        if current and name not in refused and name not in paused and None not in paused and name != world["moved"]
-    }
-    assert set(home.writes) <= {name for name, grant in asked.items() if name in FLOORS and is_inside(name, grant)}
+    allowed = set(FLOORS) - refused - paused - {world["moved"]}
+    if not made_s <= NOW_S <= min(expires_s, made_s + 1800) or None in paused or world["places"] in PLACES[:-1]:
+        allowed = set()
+    if world["places"] == PLACES[-1]:
+        allowed -= {"myst_1"}
+    asked = {name: grant for name, grant in granted_by(plan).items() if name in allowed}
+    assert set(home.writes) <= {name for name, grant in asked.items() if is_inside(name, grant)}
     for name, node in home.nodes.items():
         for change in node.writes:
             assert change == {"shaper": {"enabled": True, "bandwidth": kbytes(asked[name]["uplink_bps"])}}

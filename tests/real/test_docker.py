@@ -192,11 +192,12 @@ def test_a_stopped_container_is_left_alone_and_never_started(engine, world, name
 def test_a_lying_engine_between_us_and_the_real_one_is_found_out(engine, world, name, tmp_path):
     """It passes reads on, swallows updates, and shows what was asked for as if it were set."""
     engine.run(name)
-    shown = {}
+    shown, sent = {}, []
 
     def lie(method, path, body):
         if method == "POST":
             shown.update(body)
+            sent.append(body["NanoCpus"])
             return 200, {"Warnings": []}
         answer = engine.call("GET", path)
         if "HostConfig" in answer:
@@ -207,7 +208,7 @@ def test_a_lying_engine_between_us_and_the_real_one_is_found_out(engine, world, 
         where = golem_target(socket=liar.socket, runtime="docker", container=name)
         actions = DOCKER.actions(where, DOCKER.read(where, world), {CPU: 0.5}, "plan 1")
         (outcome,) = do(actions, world)
-    assert shown == {"NanoCpus": 500_000_000}
+    assert sent == [500_000_000] * 2 + [engine.call("GET", "/info")["NCPU"] * 10**9], "it must not come true later"
     assert (outcome.state, outcome.changed) == (ActionState.FAILED, False)
     assert "accepted, but not in force" in outcome.detail
     assert engine.cpu_quota_us(name) == -1
