@@ -10,6 +10,7 @@ from typing import Any
 
 from . import actuators, restarts
 from .actuators import Route, Target, lowers, original, rises
+from .actuators.golem import rested
 from .adapters import NodeOptions
 from .asof import AsOf
 from .collect import make_adapter
@@ -62,7 +63,7 @@ class World:
 
     def target(self, node: str, options: NodeOptions) -> Target:
         """The node as the back ends need it."""
-        return target_of(self.job.config, node, options)
+        return target_of(self.job.config, node, options, rested(done(self.past.get(node, ()))))
 
     def route(
         self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str, since_s: int | None = None
@@ -274,12 +275,12 @@ class _Journal:
         self._store.set_action_state(self._row(seq), str(state), detail, self._job.clock_s())
 
 
-def target_of(config: Config, node: str, options: NodeOptions) -> Target:
+def target_of(config: Config, node: str, options: NodeOptions, rested: tuple[str, ...] = ()) -> Target:
     """A node of this machine as the back ends need it."""
     import psutil
 
     engines = config.settings.apply
-    return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket)
+    return Target(node, options, psutil.cpu_count() or 1, engines.docker_socket, engines.podman_socket, rested)
 
 
 def authorization(config: Config, base_url: str) -> Mapping[str, str]:

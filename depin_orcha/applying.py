@@ -17,6 +17,7 @@ from .asof import AsOf, PlanRow
 from .cycle import Job, Result, require_nodes
 from .errors import ActuatorError, AdapterError, ConfigError, DataError, FailureKind
 from .grants import HostGrants, grants_of
+from .movable import pause_command, rules
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
@@ -117,7 +118,7 @@ def _check_floors(known: AsOf, node: str, grant: Mapping[Resource, float]) -> No
     seen = known.last_seen(node)
     for resource, amount in grant.items():
         floor = (seen.limits.get(resource, {}).get("floor") if seen else None) or 0.0
-        if amount < floor * (1 - 1e-9):
+        if 0 < amount < floor * (1 - 1e-9):  # nothing at all is to rest, which is for the back end to judge
             message = f"{node} is not given {amount:g} {resource}: it needs at least {floor:g}"
             raise ActuatorError(FailureKind.DATA, message, _ANEW)
 
@@ -143,6 +144,9 @@ def _elsewhere(
 def _by_hand(known: AsOf, name: str, options: NodeOptions, grant: Mapping[Resource, float]) -> str | None:
     """What its owner types on the other machine; None for a protocol without such a command."""
     command = getattr(options, "provider_command", None)
+    seen = known.last_seen(name)
+    if command is not None and seen is not None and grant.get(Resource.CPU_CORES) == 0:
+        return pause_command(rules(options.protocol).terms(seen.details), command) or None
     usage = known.usage(name)
     amounts = {resource: one.allocated for resource, one in usage.items() if one.allocated is not None} | dict(grant)
     if command is None or not {Resource.CPU_CORES, Resource.MEMORY_BYTES, Resource.STORAGE_BYTES} <= amounts.keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from .errors import ActuatorError, FailureKind
 DEFAULT_WEIGHT = 100
 DEFAULT_SHARES = 1024
 """What a group has of the CPU in version 2 and version 1 while nobody says anything."""
+LEAST_SHARES, MOST_SHARES = 2, 262_144
 UNLIMITED_BYTES = 2**62
 """Version 1 writes "no limit" as the largest page-aligned int64."""
 
@@ -24,7 +26,7 @@ class Enforced:
 
     ``memory_used_bytes`` leaves out cache that can be dropped and is None where the kernel does not count memory;
     ``cpu_weight`` is on the scale of version 2, 1 to 10,000, and None where the group has none of its own. What is
-    called evidence names the file and what stands in it.
+    called evidence names the file and what stands in it. ``cpu_shares`` is what version 1 holds, None in version 2.
     """
 
     cpu_cores: float | None
@@ -34,6 +36,23 @@ class Enforced:
     memory_evidence: str
     cpu_weight: int | None = None
     weight_evidence: str = ""
+    cpu_shares: int | None = None
+
+
+def weights_of_shares(shares: int) -> frozenset[int]:
+    """The weights of version 2 that runtimes make of shares: by the line of the first years, or by the later curve.
+
+    Source: opencontainers/cgroups, ``ConvertCPUSharesToCgroupV2Value``, before and since one default became the other.
+    """
+    shares = min(MOST_SHARES, max(LEAST_SHARES, shares))
+    bits = math.log2(shares)
+    curve = math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34))
+    return frozenset((1 + (shares - LEAST_SHARES) * 9999 // 262_142, min(10_000, curve)))
+
+
+def least_shares(weight: int) -> int:
+    """The fewest shares of which the line of :func:`weights_of_shares` makes a weight."""
+    return LEAST_SHARES + math.ceil((weight - 1) * 262_142 / 9999)
 
 
 def enforced(text: Text, pid: int, owner: str) -> Enforced:
@@ -85,8 +104,8 @@ def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool) -
     cpu, memory = (_folder(paths, mounts, controller) for controller in ("cpu", "memory"))
     cores, cpu_evidence = _cpu(text, read, cpu, version_1="cpu" in paths)
     limit, used, memory_evidence = _memory(text, memory, version_1="memory" in paths)
-    weight, weight_evidence = _weight(text, cpu, version_1="cpu" in paths)
-    return Enforced(cores, limit, used, cpu_evidence, memory_evidence, weight, weight_evidence)
+    weight, shares, weight_evidence = _weight(text, cpu, version_1="cpu" in paths)
+    return Enforced(cores, limit, used, cpu_evidence, memory_evidence, weight, weight_evidence, shares)
 
 
 def _folder(paths: dict[str, str], mounts: str, controller: str) -> str:
@@ -117,13 +136,14 @@ def _cpu(text: Text, read: Text, folder: str, *, version_1: bool) -> tuple[float
     return (None if quota == "max" else int(quota) / int(period)), evidence
 
 
-def _weight(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, str]:
+def _weight(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, int | None, str]:
     name = "cpu.shares" if version_1 else "cpu.weight"
     found = text(f"{folder}/{name}")
     if found is None:
-        return None, f"{folder} has no {name}"
-    weight = round(int(found) * DEFAULT_WEIGHT / DEFAULT_SHARES) if version_1 else int(found)
-    return weight, f"{folder}/{name} = {found.strip()}"
+        return None, None, f"{folder} has no {name}"
+    shares = int(found) if version_1 else None
+    weight = int(found) if shares is None else round(shares * DEFAULT_WEIGHT / DEFAULT_SHARES)
+    return weight, shares, f"{folder}/{name} = {found.strip()}"
 
 
 def _memory(text: Text, folder: str, *, version_1: bool) -> tuple[int | None, int | None, str]:

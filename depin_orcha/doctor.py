@@ -142,13 +142,21 @@ def _rights(job: Job) -> Iterator[Check]:
 def _lacking(kind: str, target: actuators.Target, outside: Outside, backends: actuators.Actuators) -> Check | None:
     """What keeps a back end from acting on a node."""
     try:
-        backends[kind].read(target, outside)
+        observed = backends[kind].read(target, outside)
     except (ActuatorError, AdapterError, ConfigError) as error:
         return Check("rights", "fail", f"{kind}: {error.message}", target.node, error.hint, error.kind)
     if kind in _ROOT_ONLY and os.geteuid() != 0:
         fix = "sudo depin-orcha apply --yes, also in the schedule; collect, forecast and optimize need no rights"
         detail = f"{kind}: only root may {_ROOT_ONLY[kind]}"
         return Check("rights", "fail", detail, target.node, fix, FailureKind.PERMISSION)
+    file = getattr(target.options, "config_path", None)
+    if kind == "storj" and file is not None and os.geteuid() not in (0, os.stat(file).st_uid):  # noqa: PTH116
+        fix = "sudo depin-orcha apply --yes, also in the schedule"
+        detail = f"storj: only root, or the owner of {file}, may replace it"
+        return Check("rights", "fail", detail, target.node, fix, FailureKind.PERMISSION)
+    hindrance = getattr(observed, "hindrance", "")
+    if hindrance:
+        return Check("rights", "warn", f"{kind}: {hindrance}", target.node, "apply tells the command")
     return None
 
 

@@ -120,7 +120,9 @@ def recover(
         state, detail = classify(action, reading)
         journal.finish(seq, state, detail)
         changed = reading is not None and (bool(reading.contradiction) or not same(action.before, reading.values))
-        failure = _failure(action, detail, error) if changed and state is ActionState.FAILED else None
+        failure = None
+        if changed and state is ActionState.FAILED:
+            failure = Failure(action.node, FailureKind.TRANSIENT, detail, _put_back(action, backends))
         outcomes.append(Outcome(seq, action, state, changed=changed, detail=detail, failure=failure))
     return outcomes
 
@@ -180,7 +182,7 @@ class _Run:
                 failure = Failure(self.action.node, kind, detail)
                 return self.end(ActionState.FAILED, changed=False, detail=detail, failure=failure, started_s=started_s)
             trouble = _reason(reading, error)
-            hint = f"put it back by hand: {self.backends[undo.kind].advice(undo)}"
+            hint = _put_back(self.action, self.backends)
         except ActuatorError as error:
             trouble = error.message
         detail = f"needs attention: {reason}; and it could not be put back: {trouble}"
@@ -263,6 +265,13 @@ def _reason(reading: Reading | None, error: ActuatorError | None) -> str:
     if reading is None:
         return "nothing could be read back"
     return reading.contradiction or f"accepted, but not in force ({reading.evidence})"
+
+
+def _put_back(action: Action, backends: Actuators) -> str:
+    """What a person can type to have it as before; "" where nothing takes it back."""
+    if action.undo is None:
+        return ""
+    return f"put it back by hand: {backends[action.kind].advice(inverse(action, ''))}"
 
 
 def _failure(action: Action, message: str, error: ActuatorError | None) -> Failure:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import ceil
 from statistics import fmean
 from typing import Any
 
+from .actuators import from_json, golem
 from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
 from .cycle import Job
@@ -19,9 +20,9 @@ from .economics.yields import steady_hours
 from .growth import Growth, growth
 from .host import shared
 from .metering import usd_per_kwh_by_hour
-from .movable import Rules, pause_command, rules
+from .movable import Rules, rules
 from .store import to_json
-from .types import DAY_S, HOUR_S, Quality, Resource
+from .types import DAY_S, HOUR_S, ActionState, Quality, Resource
 from .until import disk_readings
 from .values import TESTNET, unit_price
 from .workload import busy_by_hour, usual_agreement_h
@@ -107,6 +108,7 @@ def _facts(
     terms = grant_history(known, options, name)
     granted = [one for one in terms if one.units is not None]
     changes = [one.since_s for before, one in pairwise(granted) if one.units != before.units]
+    rests = _rests(known, name, planned, terms)
     limits = seen.limits.get(main) if seen else None
     mean = forecast["total"]["mean"] if forecast and forecast["unit"] == "usd_per_hour" else None
     busy = busy_by_hour(known, name, main, since_s)
@@ -129,11 +131,11 @@ def _facts(
         changes_last_day=sum(1 for at_s in changes if at_s > job.now_s - DAY_S),
         restart_loss_hours=planned.restart_loss_hours,
         running_usd_per_unit_hour=fmean(running) if running else None,
-        keep_reason=_keep_reason(job, known, name, hours, paused=paused) or planned.fixed(details),
+        keep_reason=_keep_reason(job, known, name, hours, paused=paused) or (None if rests else planned.fixed(details)),
         disk=options.disk if options.disk in job.config.host(options.host).disks else None,
         host=options.host,
         unlimited=Resource(main) in planned.unlimited(details),
-        offers=_offers(job, known, name, planned, (usd_by_hour, busy, terms), at_work),
+        offers=_offers(job, known, name, planned, (usd_by_hour, busy, terms), at_work, rests=rests),
         fill=fill,
         held_units=_held(known, name, main, uses[main]) if planned.pausable else 0.0,
         band80=_band(forecast),
@@ -156,6 +158,16 @@ def _held(known: AsOf, name: str, resource: str, per_unit: float) -> float:
     return 0.0 if usage is None or not usage.used else usage.used / per_unit
 
 
+def _rests(known: AsOf, name: str, planned: Rules, terms: Sequence[Terms]) -> bool:
+    """Did a plan pause the node, and has nobody let it work since?"""
+    if not planned.pausable or not terms or terms[-1].units:
+        return False
+    rows = [row for row in known.actions(node=name, state=str(ActionState.DONE)) if row["kind"] == golem.KIND]
+    if not golem.rested([from_json(row["action_json"]) for row in rows]):
+        return False
+    return not any(one.units for one in terms if one.since_s > rows[-1]["finished_s"])
+
+
 def _offers(
     job: Job,
     known: AsOf,
@@ -163,10 +175,16 @@ def _offers(
     planned: Rules,
     history: tuple[Mapping[int, float], Mapping[int, float], list[Terms]],
     at_work: float | None,
+    *,
+    rests: bool,
 ) -> Offers | None:
-    """What the node can offer; work that begins now costs what it will cost over the usual length of an agreement."""
+    """What the node can offer; work that begins now costs what it will cost over the usual length of an agreement.
+
+    One that ``rests`` can offer again what it offered last.
+    """
     usd_by_hour, busy, terms = history
-    if not planned.pausable or not terms or terms[-1].units is None or not json.loads(terms[-1].terms):
+    offered = [one for one in terms if one.units and json.loads(one.terms)]
+    if not planned.pausable or not offered or not (rests or terms[-1] is offered[-1]):
         return None
     now_s = job.now_s // HOUR_S * HOUR_S
     length_h = usual_agreement_h(known, name, job.now_s - HISTORY_DAYS * DAY_S)
@@ -174,12 +192,11 @@ def _offers(
     ahead = [price for price in coming if price is not None]
     running = at_work * fmean(ahead) if at_work is not None and len(ahead) == len(coming) else None
     command = list(getattr(job.config.nodes[name], "provider_command", ()))
-    told = {one.terms: planned.told(json.loads(one.terms), command) for one in terms}
-    in_force = terms[-1].terms
-    told |= {in_force: (told[in_force][0], "")}
-    pause = pause_command(json.loads(in_force), command)
-    steady = steady_hours(usd_by_hour, terms)
-    return offers_of(usd_by_hour, busy, steady, (terms[-1].units, in_force), running, told, pause)
+    told = {one.terms: planned.told(json.loads(one.terms), command) for one in offered}
+    last = offered[-1]
+    told |= {last.terms: (told[last.terms][0], "")}
+    steady = [one for one in steady_hours(usd_by_hour, terms) if one.units and one.terms in told]
+    return offers_of(usd_by_hour, busy, steady, (last.units or 0.0, last.terms), running, told, is_paused=rests)
 
 
 def _uses(options: NodeOptions) -> dict[str, float]:

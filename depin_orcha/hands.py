@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .actuators import same
 from .types import Action, ActionState
@@ -67,4 +67,8 @@ def _last(action: Action, key: str, past: Sequence[Past]) -> Past | None:
 def _said(value: Any) -> str:
     if value is None:
         return "no limit"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {held}" for key, held in cast("dict[str, Any]", value).items())
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from .errors import ActuatorError, FailureKind
@@ -31,8 +30,11 @@ def replace_line(call: WriteLine) -> None:
     Until the very end the file is the old one, and then the new one, whatever happens meanwhile. Raises
     ``ActuatorError``, and then nothing has changed: the line is not as it was, or the folder cannot be written.
     """
-    path = Path(os.path.realpath(call.path))  # else a link would be replaced, not the file that it leads to
+    path = Path(call.path)
     try:
+        path.stat()  # there is a file where its links lead
+        while path.is_symlink():  # else the link would be replaced
+            path = path.parent / path.readlink()
         content = path.read_bytes()
         if line_of(content.decode(errors="surrogateescape"), call.key, call.path) != call.old:
             message = f"{call.path} was changed meanwhile: it does not say `{call.old}` any more"
@@ -55,8 +57,9 @@ def _with(line: bytes, call: WriteLine) -> bytes:
 def _exchange(path: Path, content: bytes) -> None:
     """The file at ``path`` is another one with this content, for good also when the power fails now."""
     told = path.stat()
-    number, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    made = Path(name)
+    made = path.with_name(f".{path.name}.depin-orcha")
+    made.unlink(missing_ok=True)  # what a killed run left
+    number = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(number, "wb") as file:
             file.write(content)

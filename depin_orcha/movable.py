@@ -27,7 +27,7 @@ class Rules:
     is. ``fixed``: why the grant of this very node cannot be moved, None where it can. ``pausable``:
     it may rest for some hours of the day, which costs no more than their income. ``fills``:
     it earns on what is stored, which grows by itself. ``told``: how people call terms,
-    and the command that sets them; without terms, the one that pauses.
+    and the command that sets them.
     """
 
     movable: bool = False

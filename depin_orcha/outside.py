@@ -7,6 +7,7 @@ import json
 import shlex
 import shutil
 import time
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,11 +32,24 @@ INTERFACE_TIMEOUT_S = 30.0
 ENGINE_API = (1, 41)
 """The version of the engine's interface that this was written for; asked for where the engine still speaks it."""
 OLDEST_ENGINE_API = (1, 25)
+LIBPOD = "/libpod/"
+"""How the paths of Podman's own interface begin, beside the one for clients of Docker."""
+LIBPOD_API = (4, 3)
+"""The first version of Podman's own interface that can change a container; asked for where it is still spoken."""
 
 _FORBIDDEN = ("authentication required", "access denied", "permission denied", "not permitted")
 """What programs say when their user lacks a right."""
 _TELLING = (201, 202, 204, 400, 422, 500)
 """Answers of a node's interface that are good, or say what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """An engine, and the path prefixes of its interface and of the one that only Podman has."""
+
+    client: httpx.Client
+    prefix: str
+    libpod: str
 
 
 class Outside:
@@ -49,25 +63,25 @@ class Outside:
         self._authorize = authorize
         self._any_engine = any_engine
         self._headers: dict[str, Mapping[str, str]] = {}
-        self._engines: dict[str, tuple[httpx.Client, str]] = {}
+        self._engines: dict[str, _Engine] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for client, _prefix in self._engines.values():
-            client.close()
+        for engine in self._engines.values():
+            engine.client.close()
         self._engines.clear()
 
     def get(self, socket: str, path: str) -> Any:
         """The JSON answer to a GET of the engine behind ``socket``, in the version of its interface we agree on."""
-        client, prefix = self._engine(socket)
-        return _json(_request(client, socket, "GET", prefix + path), socket)
+        engine = self._engine(socket)
+        return _json(_request(engine.client, socket, "GET", engine.prefix + path), socket)
 
     def lines(self, socket: str, path: str) -> list[Any]:
         """The JSON values, one a line, that the engine answers to a GET of something that happened."""
-        client, prefix = self._engine(socket)
-        text = _request(client, socket, "GET", prefix + path).text
+        engine = self._engine(socket)
+        text = _request(engine.client, socket, "GET", engine.prefix + path).text
         try:
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         except ValueError as error:
@@ -119,8 +133,9 @@ class Outside:
         elif call.base_url is not None:
             self._interface(call.method, call.base_url, call.path, call.body)
         elif call.socket is not None:
-            client, prefix = self._engine(call.socket)
-            _request(client, call.socket, call.method, prefix + call.path, call.body, call.timeout_s)
+            engine = self._engine(call.socket)
+            prefix = engine.libpod if call.path.startswith(LIBPOD) else engine.prefix
+            _request(engine.client, call.socket, call.method, prefix + call.path, call.body, call.timeout_s)
 
     def _act_together(self, calls: HttpCalls) -> None:
         """All of them, also after one that was refused: what it stored all the same takes effect with the last."""
@@ -155,7 +170,7 @@ class Outside:
             )
         return reply
 
-    def _engine(self, socket: str) -> tuple[httpx.Client, str]:
+    def _engine(self, socket: str) -> _Engine:
         if socket not in self._engines:
             client = httpx.Client(
                 transport=httpx.HTTPTransport(uds=socket),
@@ -165,11 +180,11 @@ class Outside:
             )
             try:
                 version = _json(_request(client, socket, "GET", "/version"), socket)
-                prefix = _agreed(version, socket, any_engine=self._any_engine)
+                prefix, libpod = _agreed(version, socket, any_engine=self._any_engine)
             except OrchaError:
                 client.close()
                 raise
-            self._engines[socket] = client, prefix
+            self._engines[socket] = _Engine(client, prefix, libpod)
         return self._engines[socket]
 
 
@@ -218,23 +233,26 @@ def _json(response: httpx.Response, socket: str) -> Any:
         ) from error
 
 
-def _agreed(version: Any, socket: str, *, any_engine: bool) -> str:
-    """The path prefix of the newest version of the interface that both sides know."""
+def _agreed(version: Any, socket: str, *, any_engine: bool) -> tuple[str, str]:
+    """The path prefix of the newest version of the interface that both sides know, and that of Podman's own."""
     try:
         newest, oldest = (_numbers(version[key]) for key in ("ApiVersion", "MinAPIVersion"))
-        parts = [str(part["Name"]) for part in version.get("Components") or ()]
+        parts = {str(part["Name"]).lower(): part for part in version.get("Components") or ()}
+        podman = next((part for name, part in parts.items() if "podman" in name), None)
+        own = None if podman is None else [_numbers(podman["Details"][key]) for key in ("APIVersion", "MinAPIVersion")]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ActuatorError(
             FailureKind.SHAPE, f"{socket} does not say its version ({error!r})", "is docker_socket a Docker Engine?"
         ) from error
-    if not any_engine and (any("podman" in part.lower() for part in parts) or newest < OLDEST_ENGINE_API):
+    if not any_engine and (newest < OLDEST_ENGINE_API or (own is not None and own[0] < LIBPOD_API)):
         raise ActuatorError(
             FailureKind.UNSUPPORTED,
             f"the engine at {socket} cannot change the limits of a running container",
-            "Docker Engine 1.13 or later can",
+            "Docker Engine 1.13 or later can, and Podman 4.3 or later",
         )
     major, minor = max(oldest, min(ENGINE_API, newest))
-    return f"/v{major}.{minor}"
+    newest, oldest = own or (LIBPOD_API, LIBPOD_API)
+    return f"/v{major}.{minor}", "/v{}.{}.0".format(*max(oldest, min(LIBPOD_API, newest)))
 
 
 def _numbers(version: str) -> tuple[int, int]:
@@ -249,12 +267,12 @@ def _unconnected(error: httpx.ConnectError, socket: str) -> ActuatorError:
     if isinstance(cause, PermissionError):
         return ActuatorError(
             FailureKind.PERMISSION,
-            f"this user may not use the Docker socket {socket}",
-            "apply as root or as a member of the group docker (which is as good as root)",
+            f"this user may not use the socket {socket}",
+            "apply as root or, for Docker, as a member of the group docker (which is as good as root)",
         )
     return ActuatorError(
         FailureKind.TRANSIENT,
-        f"no Docker Engine answers at {socket} ({cause.strerror if isinstance(cause, OSError) else error})",
+        f"no engine answers at {socket} ({cause.strerror if isinstance(cause, OSError) else error})",
         "is it running? Its socket is the option docker_socket or podman_socket of [apply]",
     )
 

@@ -51,9 +51,9 @@ def not_now(known: AsOf, node: str, kind: str, rest_s: float) -> str | None:
         said = "it was never read" if health is None else health.reason or "it could not be read"
         return f"it would be restarted, which is only done while it is well: {said}"
     (last_s,) = known.connection.execute(
-        "SELECT max(at_s) FROM (SELECT coalesce(finished_s, started_s) AS at_s FROM actions WHERE node = :node "
+        "SELECT max(started_s) FROM (SELECT started_s FROM actions WHERE node = :node "
         "AND kind = :kind AND started_s <= :now AND state NOT IN ('planned', 'skipped', 'advice') "
-        "UNION ALL SELECT coalesce(finished_s, started_s) FROM restarts WHERE node = :node AND started_s <= :now)",
+        "UNION ALL SELECT started_s FROM restarts WHERE node = :node AND started_s <= :now)",
         {"node": node, "kind": kind, "now": known.now_s},
     ).fetchone()
     if last_s is None or last_s + rest_s <= known.now_s:

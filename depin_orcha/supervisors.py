@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
-from .actuators import DOCKER_SOCKET, TargetGoneError
+from .actuators import DOCKER_SOCKET, TargetGoneError, is_podman
 from .adapters import NodeOptions
 from .errors import ActuatorError, FailureKind
 from .heal import Runner, State
@@ -211,8 +211,7 @@ def _unit(place: Place) -> str:
 
 
 def _events(socket: str, identity: str, since_s: int, reader: Reader) -> list[Event] | None:
-    parts = reader.get(socket, "/version").get("Components") or ()
-    if any("podman" in str(part["Name"]).lower() for part in parts):
+    if is_podman(reader.get(socket, "/version")):
         return None  # 4.3 has no event of a stop, and behind this interface it forgets the rest
     filters = {"type": ["container"], "container": [identity]}
     query = f"since={since_s}&until={time.time():.6f}&filters={quote(json.dumps(filters))}"

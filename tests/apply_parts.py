@@ -88,7 +88,13 @@ class ProviderOptions(NodeOptions):
 
 
 def golem_target(node: str = "golem_1", *, cpu_count: int = 8, socket: str = "/none", **options: Any) -> Target:
-    return Target(node, ProviderOptions(protocol="golem", apply=True, **options), cpu_count, socket)
+    return Target(node, ProviderOptions(protocol="golem", apply=True, **options), cpu_count, socket, socket)
+
+
+def podman_api(newest: str, oldest: str = "4.0.0") -> dict[str, Any]:
+    """What Podman answers to ``/version``, but for what nobody asks for."""
+    own = {"Name": "Podman Engine", "Details": {"APIVersion": newest, "MinAPIVersion": oldest}}
+    return {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [own, {"Name": "Conmon"}]}
 
 
 class FolderMachine(Outside):
@@ -123,7 +129,7 @@ class FakeEngine:
     def make(self, identity: str, made_s: int) -> None:
         """The container is made (anew), without limits."""
         self.id, self.made_s, self.folder = identity, made_s, FOLDER.replace(ID, identity)
-        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "Memory": 0, "MemorySwap": 0}
+        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0, "MemorySwap": 0}
         self.machine.write("/proc/77/cgroup", f"0::/docker/{identity}\n")
         self.machine.write(f"{self.folder}/cgroup.controllers", "cpu memory\n")
         self.machine.write(f"{self.folder}/memory.max", "max\n")
@@ -138,8 +144,8 @@ class FakeEngine:
         self.machine.__exit__()
         self.server.__exit__()
 
-    def target(self) -> Target:
-        return golem_target(socket=self.server.socket, runtime="docker", container="golem")
+    def target(self, runtime: str = "docker") -> Target:
+        return golem_target(socket=self.server.socket, runtime=runtime, container="golem")
 
     def cpu_action(self, cores: float = 1.0) -> Action:
         """What would limit the container to so many cores now."""
@@ -173,6 +179,6 @@ class FakeEngine:
             state = {"Running": self.running, "Pid": 77 if self.running else 0, "StartedAt": "2026-11-22T21:58:59.1Z"}
             made = {"Created": f"{rfc3339(self.made_s)[:-1]}.123456789Z"}
             return 200, made | {"Id": self.id, "Name": "/golem", "State": state, "HostConfig": self.host}
-        if path == f"/containers/{self.id}/update" and method == "POST":
+        if path in (f"/containers/{self.id}/update", f"/libpod/containers/{self.id}/update") and method == "POST":
             return self.on_update(body)
         return 404, {"message": f"No such container: {path.split('/')[2]}"}

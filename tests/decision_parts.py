@@ -12,7 +12,8 @@ from typing import Any
 from ledger_parts import opened
 from operator_parts import Place
 
-from depin_orcha.types import DAY_S, HOUR_S
+from depin_orcha.actuators import to_json
+from depin_orcha.types import DAY_S, HOUR_S, Action, RunCommand, Steps
 
 GLM = 0.25
 """What a GLM is worth in USD."""
@@ -22,7 +23,7 @@ USUAL, DEAR = 0.025, 0.05
 
 @dataclass(frozen=True)
 class Setting:
-    """What a provider offers from an hour on."""
+    """What a provider offers from an hour on; without threads it offers nothing."""
 
     threads: int
     glm_per_thread_h: float = USUAL
@@ -57,10 +58,21 @@ class Past:
                 left = 2
             works, left = left > 0, max(left - 1, 0)
             earned = works * setting.threads * setting.glm_per_thread_h
-            details = {"offers": [setting.offer], "agreements": [], "busy": works}
+            details = {"offers": [setting.offer] if setting.threads else [], "agreements": [], "busy": works}
             rows.append((hour, earned, setting.threads, setting.threads * works, details))
         limits = {"cpu_cores": {"floor": 1.0, "ceiling": None, "step": 1.0}}
         self._write(name, "golem", "GLM", "cpu_cores", rows, limits)
+
+    def paused(self, name: str, at_s: int) -> None:
+        """A plan let the provider rest."""
+        command = ("ya-provider", "preset")
+        calls = (Steps((RunCommand((*command, word, "vm")),)) for word in ("deactivate", "activate"))
+        values = ({"preset vm": True}, {"preset vm": False})
+        identity = {"provider_command": ["ya-provider"], "preset": "vm"}
+        action = Action(name, "golem", "power is dear", *values, *calls, identity)
+        with opened(self.place.db, name, now_s=at_s) as store, store.transaction():
+            row = store.add_action(None, 0, action, to_json(action), at_s)
+            store.set_action_state(row, "done", "", at_s)
 
     def storage(self, name: str, granted_tb: float, tb: Callable[[float], float], usd_per_tb_month: float) -> None:
         """A Storj node with so many TB by day."""

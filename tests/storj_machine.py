@@ -13,7 +13,7 @@ from loopback import Answer, Loopback, Request
 from unix_engine import UnixEngine
 
 from depin_orcha.actuators import Target
-from depin_orcha.actuators.storj import KEY, size_bytes
+from depin_orcha.actuators._storj_size import KEY, size_bytes
 from depin_orcha.adapters.storj import Options
 from depin_orcha.outside import Outside
 
@@ -82,7 +82,7 @@ class StorjMachine(Outside):
             "container": "storj",
             "runtime": "docker",
             "disk": "/mnt/storj",
-            "config_file": str(self.file),
+            "config_path": str(self.file),
         }
         made = Options(protocol="storj", apply=True, url=self.node.url, **(fields | options))
         return Target("storj_1", made, 8, self.engine.socket, self.engine.socket)

@@ -39,7 +39,7 @@ class UnixEngine:
                 length = int(self.headers.get("content-length") or 0)
                 body = json.loads(self.rfile.read(length) or "{}")
                 engine.requests.append((self.command, self.path, body))
-                status, value = answer(self.command, re.sub(r"^/v\d+\.\d+", "", self.path), body)
+                status, value = answer(self.command, re.sub(r"^/v\d+(\.\d+)+", "", self.path), body)
                 if not status:
                     self.close_connection = True
                     return

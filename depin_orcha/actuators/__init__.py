@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
@@ -32,13 +33,17 @@ Offers = Callable[[str], Sequence[Mapping[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What applying needs of a node; ``cpu_count`` is the number of logical CPUs of its machine."""
+    """What applying needs of a node; ``cpu_count`` is the number of logical CPUs of its machine.
+
+    ``rested``: the presets of a Golem provider that we deactivated and have not activated since.
+    """
 
     node: str
     options: NodeOptions
     cpu_count: int
     docker_socket: str = DOCKER_SOCKET
     podman_socket: str = PODMAN_SOCKET
+    rested: tuple[str, ...] = ()
 
     @property
     def is_capped(self) -> bool:
@@ -132,10 +137,10 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, storj, systemd
+    from . import docker, golem, mysterium, podman, storj, systemd
 
     made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
-    for module in (docker, mysterium, storj, systemd):
+    for module in (docker, mysterium, podman, storj, systemd):
         made[module.KIND] = module.Actuator()
     return made
 
@@ -176,7 +181,8 @@ def route(
         return Route(profile, notes=_without_runtime(target))
     if not observed[runtime].running:
         return Route(profile, notes=(f"{named(target)} is stopped; it is limited when it runs",))
-    cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if Resource.CPU_CORES in grant else {}
+    # who rests makes no new agreement, and what runs still needs what it was promised
+    cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if grant.get(Resource.CPU_CORES) else {}
     caps = tuple(backends[runtime].actions(target, observed[runtime], cores, why))
     if any(rises(action) for action in caps):
         return Route(caps + profile)
@@ -233,6 +239,11 @@ def inverse(action: Action, why: str) -> Action:
     )
 
 
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Does an engine that answers as Docker does say in its ``/version`` that it is Podman?"""
+    return any("podman" in str(part["Name"]).lower() for part in version.get("Components") or ())
+
+
 def refuse_overcommit(grants: Mapping[str, Grant], capacity: Grant) -> None:
     """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource.
 
@@ -255,10 +266,17 @@ def advice(action: Action, backends: Actuators) -> str:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?"""
+    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?
+
+    Shares equal the weight that a kernel of version 2 holds in their stead.
+    """
     if isinstance(left, dict) and isinstance(right, dict):
         ours, theirs = cast("dict[str, Any]", left), cast("dict[str, Any]", right)
         return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(left, dict):
+        return same(right, left)
+    if isinstance(left, int) and isinstance(right, dict):
+        return cast("dict[str, Any]", right).get("cpu_weight") in weights_of_shares(left)
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=1e-6)
     return left == right
@@ -324,6 +342,8 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
         found = backends[kind].actions(target, one, grant, why)
         if kind == target.options.runtime and not one.running:
             notes.append(f"{named(target)} is stopped; it is limited when it runs")
+        if kind == target.options.runtime and found and not target.is_capped:
+            notes.append(f"{protocol} gets a weight and no hard limit: a starved node loses more than the cap earns")
         if kind == "mysterium" and found and not one.shaper.userspace:
             notes.append("its shaper limits each connection, not the node as a whole")
         actions += found
@@ -332,7 +352,7 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     # What restarts the node comes last: it would be taken back, with one restart more, if anything after it failed.
     actions.sort(key=lambda action: isinstance(action.call, Steps))
     if not observed:
-        notes.append(f"{protocol} gets no hard limit: a starved node loses more than the cap earns")
+        notes.append(f"{protocol} gets neither limit nor weight: nothing that runs it can be set from here")
     return Route(tuple(actions), notes=tuple(notes))
 
 

@@ -1,7 +1,8 @@
-"""What a Golem provider offers to new agreements: a hardware profile of our own, set with ``ya-provider``.
+"""What a Golem provider offers to new agreements: a hardware profile of our own, or nothing, set with ``ya-provider``.
 
 The operator's profiles stay as they are: ours is named ``depin-orcha``, and releasing means to activate the
-operator's again. Running agreements are never touched by any of this.
+operator's again. A provider that is given no threads rests: its presets are deactivated, so that it makes no new
+agreement, and the same ones are activated again later. Running agreements are never touched by any of this.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from depin_orcha.bounds import refused
 from depin_orcha.errors import ActuatorError, FailureKind, OrchaError
-from depin_orcha.types import Action, Resource, RunCommand
+from depin_orcha.types import Action, Resource, RunCommand, Steps
 
 from . import Grant, Offers, Reader, Reading, Target, latest, original, same
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 KIND = "golem"
 OURS = "depin-orcha"
+PRESET = "preset "
+"""A value by this name says whether the preset named after it is active."""
 GIB = 2**30
 STEP_GIB = 0.01
 MIN_GIB = 0.1
@@ -36,10 +40,14 @@ OFFERED = {
 
 @dataclass(frozen=True, slots=True)
 class Profiles:
-    """The hardware profiles of a provider: values by key of ``OFFERED``, by name, and which one is active."""
+    """The hardware profiles of a provider: values by key of ``OFFERED``, by name, and which one is active.
+
+    ``presets``: the names of the active ones.
+    """
 
     active: str
     by_name: Mapping[str, Mapping[str, float]]
+    presets: tuple[str, ...] = ()
 
     @property
     def in_force(self) -> dict[str, Any]:
@@ -53,15 +61,26 @@ class Actuator:
         self._offers = offers
 
     def read(self, target: Target, reader: Reader) -> Profiles:
-        """The provider's profiles."""
-        return _profiles(_command(target), reader)
+        """The provider's profiles, and which presets are active."""
+        command = _command(target)
+        return replace(_profiles(command, reader), presets=tuple(_active_presets(command, reader)))
 
     def actions(self, target: Target, observed: Profiles, grant: Grant, why: str) -> list[Action]:
         """Writes our profile, then makes it the active one; nothing when the active one already says so.
 
         Threads are whole and leave one CPU of the machine free; what the grant does not name stays as it is in the
-        active profile. Refuses everything else.
+        active profile. Refuses everything else. No threads at all: every active preset is deactivated, and with
+        threads again those that we deactivated are activated, and no other.
         """
+        if grant.get(Resource.CPU_CORES) == 0:
+            return [_switch(target, name, why, on=False) for name in observed.presets]
+        resting = [name for name in target.rested if name not in observed.presets]
+        return [
+            *self._profiled(target, observed, grant, why),
+            *(_switch(target, name, why, on=True) for name in resting),
+        ]
+
+    def _profiled(self, target: Target, observed: Profiles, grant: Grant, why: str) -> list[Action]:
         wanted = _wanted(target, observed.by_name[observed.active], grant)
         if same(wanted, dict(observed.by_name[observed.active])):
             return []
@@ -85,10 +104,18 @@ class Actuator:
         return [*actions, activation]
 
     def release(self, target: Target, observed: Profiles, done: Sequence[Action]) -> list[Action]:
-        """Activates the operator's profile again; ours stays, inactive."""
+        """Activates the operator's profile again, and the presets that we deactivated; our profile stays, inactive."""
+        why = "put back what stood before depin-orcha"
+        resting = [name for name in rested(done) if name not in observed.presets]
+        return [
+            *self._unprofiled(target, observed, done),
+            *(_switch(target, name, why, on=True) for name in resting),
+        ]
+
+    def _unprofiled(self, target: Target, observed: Profiles, done: Sequence[Action]) -> list[Action]:
         if observed.active != OURS:
             return []
-        before = original(done)
+        before = {key: value for key, value in original(done).items() if not key.startswith(PRESET)}
         if before and "active" not in before and "profile" not in before:
             return self._rewritten(target, observed, before)
         profile = before.get("active")
@@ -116,6 +143,8 @@ class Actuator:
     def read_back(self, action: Action, reader: Reader, since_s: float | None = None) -> Reading:
         """The profiles as they stand in the provider's files, and what its live offers say of the values changed."""
         command = tuple(action.target["provider_command"])
+        if "preset" in action.target:
+            return self._switched(action, command, reader)
         profiles = _profiles(command, reader)
         if "profile" in action.after:
             ours = profiles.by_name.get(OURS)
@@ -128,7 +157,9 @@ class Actuator:
         return Reading(profiles.in_force, f"{evidence}; {offered}", contradiction)
 
     def grant(self, done: Sequence[Action]) -> Grant:
-        """What our profile offers; nothing where it is not the active one."""
+        """What our profile offers; nothing where it is not the active one; no threads where it rests."""
+        if rested(done):
+            return {Resource.CPU_CORES: 0.0}
         values = latest(done)
         if values.get("active") != OURS:
             return {}
@@ -140,13 +171,35 @@ class Actuator:
 
     def settle_s(self, action: Action) -> float:
         """The agent sees a change after up to 5 s and then makes new offers."""
-        return OFFER_SETTLE_S if self._offers is not None and "active" in action.after else 0.0
+        is_offered = "active" in action.after or "preset" in action.target
+        return OFFER_SETTLE_S if self._offers is not None and is_offered else 0.0
 
     def advice(self, action: Action) -> str:
         """The ``ya-provider`` command itself."""
-        if not isinstance(action.call, RunCommand):
-            raise TypeError(f"a golem action runs a command, not {action.call!r}")
-        return shlex.join(action.call.argv)
+        calls = action.call.calls if isinstance(action.call, Steps) else (action.call,)
+        return " && ".join(shlex.join(call.argv) for call in calls if isinstance(call, RunCommand))
+
+    def _switched(self, action: Action, command: Sequence[str], reader: Reader) -> Reading:
+        """Whether a preset is active, and whether the live offers say so too."""
+        name, (key,) = action.target["preset"], action.after
+        runtimes = _runtimes(command, reader)
+        active = _active_presets(command, reader)
+        values, evidence = {key: name in active}, f"active presets: {', '.join(active) or 'none'}"
+        if self._offers is None or values != action.after:
+            return Reading(values, evidence)
+        try:
+            offered = {offer["properties"]["golem.runtime.name"] for offer in self._offers(action.node)}
+        except OrchaError as error:
+            return Reading(values, evidence, f"the live offers cannot be read: {error.message}")
+        except (KeyError, TypeError) as error:
+            return Reading(values, evidence, f"the live offers have an unknown form ({error!r})")
+        wanted = {runtimes[one] for one in active if one in runtimes}
+        evidence += f"; {', '.join(sorted(offered)) or 'nothing'} is offered"
+        runtime = runtimes.get(name)
+        if (runtime in wanted) == (runtime in offered):
+            return Reading(values, evidence)
+        said = "still" if runtime in offered else "not yet"
+        return Reading(values, evidence, f"runtime {runtime} is {said} offered")
 
     def _offered(self, action: Action, runtimes: Sequence[str], since_s: float | None) -> tuple[str, str]:
         """What the offers say as evidence, and in what they contradict the action ("" when in nothing)."""
@@ -192,13 +245,33 @@ def _profiles(command: Sequence[str], reader: Reader) -> Profiles:
     return Profiles(active, by_name)
 
 
+def rested(done: Sequence[Action]) -> tuple[str, ...]:
+    """The presets that we deactivated and have not activated since."""
+    before = original(done)
+    return tuple(key.removeprefix(PRESET) for key, was in before.items() if key.startswith(PRESET) and was)
+
+
 def _active_runtimes(command: Sequence[str], reader: Reader) -> list[str]:
-    presets = _json([*command, "--json", "preset", "list"], reader)
-    active = _json([*command, "--json", "preset", "active"], reader)
+    runtimes, active = _runtimes(command, reader), _active_presets(command, reader)
+    return sorted({runtimes[name] for name in active if name in runtimes})
+
+
+def _runtimes(command: Sequence[str], reader: Reader) -> dict[str, str]:
+    """What runs the work of each preset."""
+    argv = [*command, "--json", "preset", "list"]
+    presets = _json(argv, reader)
     try:
-        return sorted({str(preset["exeunit-name"]) for preset in presets if preset["name"] in active})
+        return {str(preset["name"]): str(preset["exeunit-name"]) for preset in presets}
     except (KeyError, TypeError) as error:
-        raise _unknown_form([*command, "--json", "preset", "list"], error) from error
+        raise _unknown_form(argv, error) from error
+
+
+def _active_presets(command: Sequence[str], reader: Reader) -> list[str]:
+    argv = [*command, "--json", "preset", "active"]
+    active = _json(argv, reader)
+    if not isinstance(active, list) or not all(isinstance(name, str) for name in cast("list[Any]", active)):
+        raise _unknown_form(argv, TypeError(f"{active!r} is no list of names"))
+    return cast("list[str]", active)
 
 
 def _json(argv: Sequence[str], reader: Reader) -> Any:
@@ -224,29 +297,17 @@ def _wanted(target: Target, active: Mapping[str, float], grant: Grant) -> dict[s
         if resource in grant and abs(grant[resource] / GIB - active[key]) >= STEP_GIB:
             wanted[key] = math.floor(grant[resource] / GIB * 100 + 1e-6) / 100
             if wanted[key] < MIN_GIB:
-                raise _refused(target, f"{wanted[key]:g} {key}: the provider offers at least {MIN_GIB}")
+                raise refused(target.node, f"{wanted[key]:g} {key}: the provider offers at least {MIN_GIB}")
     return wanted
 
 
 def _threads(target: Target, cores: float) -> int:
     threads = round(cores)
     if not math.isclose(cores, threads, abs_tol=1e-6):
-        raise _refused(target, f"{cores:g} threads: Golem takes whole ones")
-    if threads == 0:
-        raise ActuatorError(
-            FailureKind.UNSUPPORTED,
-            f"{target.node} is not given 0 threads: a profile cannot pause a provider",
-            "pause it by hand: " + shlex.join([*_command(target), "preset", "deactivate", "NAME"]),
-        )
+        raise refused(target.node, f"{cores:g} threads: Golem takes whole ones")
     if not 1 <= threads <= target.cpu_count - 1:
-        raise _refused(target, f"{threads} threads: of {target.cpu_count} CPUs one stays free")
+        raise refused(target.node, f"{threads} threads: of {target.cpu_count} CPUs one stays free")
     return threads
-
-
-def _refused(target: Target, reason: str) -> ActuatorError:
-    return ActuatorError(
-        FailureKind.DATA, f"{target.node} is not given {reason}", "make a new plan: depin-orcha optimize"
-    )
 
 
 def _write(command: Sequence[str], values: Mapping[str, float], *, exists: bool) -> RunCommand:
@@ -259,6 +320,18 @@ def _write(command: Sequence[str], values: Mapping[str, float], *, exists: bool)
 def _activate(node: str, command: Sequence[str], why: str, before: dict[str, Any], after: dict[str, Any]) -> Action:
     call, undo = (_run(command, "activate", values["active"]) for values in (after, before))
     return Action(node, KIND, why, before, after, call, undo, {"provider_command": list(command)})
+
+
+def _switch(target: Target, preset: str, why: str, *, on: bool) -> Action:
+    command = _command(target)
+    # tried once: the provider refuses to deactivate what is not active
+    call, undo = (
+        Steps((RunCommand((*command, "preset", "activate" if active else "deactivate", preset)),))
+        for active in (on, not on)
+    )
+    identity = {"provider_command": list(command), "preset": preset}
+    key = f"{PRESET}{preset}"
+    return Action(target.node, KIND, why, {key: not on}, {key: on}, call, undo, identity)
 
 
 def _run(command: Sequence[str], *words: str) -> RunCommand:

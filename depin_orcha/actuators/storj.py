@@ -25,12 +25,12 @@ from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import Action, HttpCall, Resource, RunCommand, Steps, WriteLine
 
 from . import DOCKER_SOCKET, Grant, Reader, Reading, Target, latest, original
+from ._storj_size import KEY, size_of_line, size_text, with_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 KIND = "storj"
-KEY = "storage.allocated-disk-space"
 STEP_BYTES = 10e9
 """Less of a change is none."""
 ROUNDING_BYTES = 10_000_000
@@ -46,23 +46,20 @@ _DASHBOARD = "/api/sno/"
 _RESTART_SLACK_S = 60
 _FLAG = f"--{KEY}"
 _VARIABLE = "STORJ_STORAGE_ALLOCATED_DISK_SPACE"
-_LINE = re.compile(rf"""({re.escape(KEY)}\s*:\s*)(?:"([^"]*)"|'([^']*)'|([^\s"'#](?:[^#]*?[^\s#])?))(\s*|\s+#.*)""")
-_SIZE = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z]*)", re.IGNORECASE)
-_UNITS = {"B": 1} | {
-    f"{prefix}{binary}B": (1024 if binary else 1000) ** power
-    for power, prefix in enumerate("KMGTPE", 1)
-    for binary in ("", "I")
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """What runs the node: what restarts it, what wins over its file ("" is nothing), and its labels."""
+    """What runs the node: what restarts it, what wins over its file ("" is nothing), and its labels.
+
+    ``stopped`` names it where it does not run.
+    """
 
     restart: HttpCall | RunCommand | None = None
     by_hand: str = ""
     overridden: str = ""
     labels: Mapping[str, str] | None = None
+    stopped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,14 @@ class Allocation:
         """Why only a person can change it; "" where we can."""
         if self.runs.restart is None:
             return "nothing that is configured here runs it, so it cannot be restarted"
-        return self.runs.overridden or ("" if self.path else "its config_file is not set")
+        return self.runs.overridden or ("" if self.path else "its config_path is not set")
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A node that somebody stopped: it is left alone."""
+
+    what: str
 
 
 class Actuator:
@@ -91,25 +95,27 @@ class Actuator:
 
     rest_s: float = REST_S
 
-    def read(self, target: Target, reader: Reader) -> Allocation:
+    def read(self, target: Target, reader: Reader) -> Allocation | Stopped:
         """The node's dashboard, its file, and what runs it; only reading."""
         url: str | None = getattr(target.options, "url", None)
         if url is None or "@" in url:  # it becomes part of the action, which is stored and shown
             raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no url without user and password")
-        path: str | None = getattr(target.options, "config_file", None)
-        allocated, used, started_s = _dashboard(url, reader)
+        path: str | None = getattr(target.options, "config_path", None)
         runs, disk = _runs(target, reader), target.options.disk
+        if runs.stopped:
+            return Stopped(runs.stopped)
+        allocated, used, started_s = _dashboard(url, reader)
         line = None if path is None else _line(path, reader)
         free = None if disk is None else reader.free_bytes(disk)
         return Allocation(url, allocated, used, started_s, runs, path, line, free)
 
-    def actions(self, target: Target, observed: Allocation, grant: Grant, why: str) -> list[Action]:
+    def actions(self, target: Target, observed: Allocation | Stopped, grant: Grant, why: str) -> list[Action]:
         """One action when the grant differs by 10 GB from what the node runs with, and only its file decides that.
 
         Refuses less than the node starts with or stores and 5 %, and more than 90 % of what is free and stored.
         """
-        wanted = _wanted(observed, grant)
-        if wanted is None:
+        wanted = None if isinstance(observed, Stopped) else _wanted(observed, grant)
+        if isinstance(observed, Stopped) or wanted is None:
             return []
         _check(target.node, observed, wanted)
         if observed.hindrance:
@@ -117,10 +123,12 @@ class Actuator:
         if observed.free_bytes is None:
             hint = "set its option disk to the mount that holds its data"
             raise ActuatorError(FailureKind.CONFIG, f"{target.node}: how much its disk has free is not known", hint)
-        return [_action(target, observed, _with_size(_stated(target.node, observed), wanted), why)]
+        return [_action(target, observed, with_size(_stated(target.node, observed), wanted), why)]
 
-    def note(self, target: Target, observed: Allocation, grant: Grant) -> str:
+    def note(self, target: Target, observed: Allocation | Stopped, grant: Grant) -> str:
         """What a person has to do to give the node its grant, where we cannot; "" where we can."""
+        if isinstance(observed, Stopped):
+            return f"{observed.what} is stopped; its disk space is set when it runs"
         wanted = _wanted(observed, grant)
         if wanted is None or not observed.hindrance:
             return ""
@@ -129,10 +137,13 @@ class Actuator:
             f"by hand: {_by_hand(target, observed, wanted)}"
         )
 
-    def release(self, target: Target, observed: Allocation, done: Sequence[Action]) -> list[Action]:
+    def release(self, target: Target, observed: Allocation | Stopped, done: Sequence[Action]) -> list[Action]:
         """Puts back the very line that stood there before our first write."""
         before = original(done).get("storage_bytes")
-        if before is None or _near(observed.allocated_bytes, before):
+        if before is not None and isinstance(observed, Stopped):
+            message = f"{observed.what} is stopped, so {size_text(before)} could not be proven"
+            raise ActuatorError(FailureKind.TRANSIENT, message, "release again when it runs")
+        if before is None or isinstance(observed, Stopped) or _near(observed.allocated_bytes, before):
             return []
         if observed.hindrance:
             hint = f"by hand: {_by_hand(target, observed, before)}"
@@ -145,7 +156,7 @@ class Actuator:
 
     def read_back(self, action: Action, reader: Reader, since_s: float | None = None) -> Reading:
         """What the node says that it runs with since its start; its file is only a promise."""
-        path, url = action.target["config_file"], action.target["url"]
+        path, url = action.target["config_path"], action.target["url"]
         stated = size_of_line(_line(path, reader), path)
         allocated, _, started_s = _dashboard(url, reader)
         evidence = f"the node runs with {size_text(allocated)} since {rfc3339(started_s)}"
@@ -170,46 +181,6 @@ class Actuator:
         return f"{_sed(_verbatim(write.old), write.new, write.path)} && {action.target['restart']}"
 
 
-def size_bytes(text: str) -> int:
-    """Bytes of a size as storj's own ``memory.Size`` reads it: TB is decimal, TiB binary, T is TB, nothing is bytes.
-
-    Raises ``ValueError``.
-    """
-    found = _SIZE.fullmatch(text)
-    suffix = found[2].upper() if found else ""
-    unit = _UNITS.get(suffix if suffix.endswith("B") else f"{suffix}B")
-    if found is None or unit is None:
-        raise ValueError(f"{text!r} is not a size")
-    return int(float(found[1]) * unit)
-
-
-def size_text(size: float) -> str:
-    """A size as it is written to the file."""
-    return f"{size / 1e9:.2f} GB"
-
-
-def size_of_line(line: str, path: str) -> int:
-    """The bytes that the line of a file gives. Raises ``ActuatorError``."""
-    try:
-        return size_bytes(_value(line))
-    except ValueError as error:
-        hint = f"storj takes no such size, and uses its default; write {KEY}: 2.00 TB, say"
-        raise ActuatorError(FailureKind.CONFIG, f"{path} says `{line}`, where {error}", hint) from error
-
-
-def _value(line: str) -> str:
-    found = _LINE.fullmatch(line)
-    if found is None:
-        raise ValueError("no value can be made out")
-    return next(one for one in found.group(2, 3, 4) if one is not None)
-
-
-def _with_size(line: str, size: int) -> str:
-    """The same line with another size; what its owner remarked there stays."""
-    found = _LINE.fullmatch(line)
-    return line if found is None else f"{found[1]}{size_text(size)}{found[5]}"
-
-
 def _dashboard(url: str, reader: Reader) -> tuple[float, float | None, int]:
     """What the node may store and stores, trash included, and when it was started."""
     try:
@@ -223,7 +194,7 @@ def _dashboard(url: str, reader: Reader) -> tuple[float, float | None, int]:
 def _line(path: str, reader: Reader) -> str:
     text = reader.text(path)
     if text is None:
-        raise ActuatorError(FailureKind.CONFIG, f"there is no {path}", "set config_file to the node's config.yaml")
+        raise ActuatorError(FailureKind.CONFIG, f"there is no {path}", "set config_path to the node's config.yaml")
     return line_of(text, KEY, path)
 
 
@@ -247,7 +218,7 @@ def _container(target: Target, reader: Reader) -> Runs:
             FailureKind.SHAPE, f"the engine at {socket} describes container {name} in an unknown form ({error!r})"
         ) from error
     if not running:
-        raise _stopped(f"container {name}")
+        return Runs(stopped=f"container {name}")
     # By id: never the namesake that replaced it.
     restart = HttpCall(
         socket, "POST", f"/containers/{identity}/restart?t={STOP_S}", timeout_s=STOP_S + _RESTART_SLACK_S
@@ -261,7 +232,7 @@ def _unit(unit: str, reader: Reader) -> Runs:
     told = reader.output(["systemctl", "show", unit, "--property=ActiveState,Environment,ExecStart"])
     values = {name: value for name, _, value in (line.partition("=") for line in told.splitlines())}
     if values.get("ActiveState") not in ("active", "reloading", "refreshing"):
-        raise _stopped(f"unit {unit}")
+        return Runs(stopped=f"unit {unit}")
     argv = ("systemctl", "restart", unit)
     restart = RunCommand(argv, STOP_S + _RESTART_SLACK_S)
     variables, words = values.get("Environment", "").split(), values.get("ExecStart", "").split()
@@ -275,10 +246,6 @@ def _overridden(variables: Iterable[str], words: Iterable[str], names: Sequence[
     pairs = (one.strip("\"'").partition("=") for one in variables)
     name = next((name for name, _, value in pairs if name in names and value), None)
     return f"{name} of its environment wins over its file" if name else ""
-
-
-def _stopped(what: str) -> ActuatorError:
-    return ActuatorError(FailureKind.TRANSIENT, f"{what} does not run, so its disk space is left alone", "start it")
 
 
 def _wanted(observed: Allocation, grant: Grant) -> int | None:
@@ -325,7 +292,7 @@ def _action(target: Target, observed: Allocation, line: str, why: str) -> Action
     restart = () if observed.runs.restart is None else (observed.runs.restart,)
     call, undo = (Steps((WriteLine(path, KEY, *lines), *restart)) for lines in ((old, line), (line, old)))
     before, after = ({"storage_bytes": size_of_line(one, path)} for one in (old, line))
-    identity = {"config_file": path, "url": observed.url, "restart": observed.runs.by_hand}
+    identity = {"config_path": path, "url": observed.url, "restart": observed.runs.by_hand}
     return Action(target.node, KIND, why, before, after, call, undo, identity)
 
 
@@ -349,12 +316,12 @@ def _by_hand(target: Target, observed: Allocation, size: int) -> str:
         return f"set {size_text(size)} there, then {restart}"
     pattern, line = _verbatim(f"{KEY}:") + ".*", f"{KEY}: {size_text(size)}"
     if observed.line is not None:
-        pattern, line = _verbatim(observed.line), _with_size(observed.line, size)
+        pattern, line = _verbatim(observed.line), with_size(observed.line, size)
     return f"{_sed(pattern, line, path)} && {restart}"
 
 
 def _made_anew(runtime: str, name: str, labels: Mapping[str, str], size: int) -> str:
-    service, files = labels.get("com.docker.compose.service"), labels.get("com.docker.compose.project.config_files")
+    service, files = labels.get("com.docker.compose.service"), labels.get("com.docker.compose.project.config_paths")
     value = f"{size / 1e12:.2f}TB" if size % 10_000_000_000 == 0 else f"{size / 1e9:.2f}GB"
     if service and files:
         words = [word for file in files.split(",") for word in ("-f", file)]

@@ -55,7 +55,7 @@ class Options(NodeOptions):
     """Its console (``console.address``)."""
     health_url: BaseUrl | None = None
     """Its public port, http://HOST:28967, for the node's own verdict on itself."""
-    config_file: Annotated[str, Field(pattern="^/")] | None = None
+    config_path: Annotated[str, Field(pattern="^/")] | None = None
     """Its config.yaml, the full path on this machine; with it, and ``disk``, its disk space can be set."""
 
 

@@ -188,7 +188,8 @@ def with_scenarios(document: dict[str, Any], node: NodeFacts, horizon_h: int) ->
 
 def _alternatives(node: NodeFacts, offers: Offers, gate: Gate, allowed: float) -> dict[str, Any]:
     """A node of which exactly one offer is in force."""
-    fit = [one for one in offers.offers if one.units <= allowed * (1 + 1e-9) or one.name == offers.current]
+    least, most = node.min_units * (1 - 1e-9), allowed * (1 + 1e-9)
+    fit = [one for one in offers.offers if least <= one.units <= most or one.name == offers.current]
     return {
         "uses_per_unit": dict(node.uses_per_unit),
         "floor_units": min(node.held_units, node.current_units or 0.0),

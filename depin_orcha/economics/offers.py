@@ -84,13 +84,14 @@ def offers_of(
     now: tuple[float, str],
     running: float | None,
     told: Mapping[str, tuple[str, str]],
-    pause_command: str,
+    *,
+    is_paused: bool = False,
 ) -> Offers | None:
     """The alternatives that the operator's own hours tell of; None where they add nothing to a curve of caps.
 
-    ``now``: the cap and the terms in force. ``running``: cost of power of a unit at work, USD per hour. ``told``:
-    terms -> (what they are called, the command that sets them; empty for the terms in force). They add something where
-    another price was tried, or where work costs more than it brings. ``pause_command``: what nothing is offered after.
+    ``now``: the cap and the terms in force, or those before a pause. ``running``: cost of power of a unit at work, USD
+    per hour. ``told``: terms -> (what they are called, the command that sets them; empty for the terms in force). They
+    add something where another price was tried, where work costs more than it brings, or where a plan paused it.
     """
     found: list[Offer] = []
     current = ""
@@ -113,14 +114,18 @@ def offers_of(
     if present is None:
         return None
     loses = present.running_usd_per_hour is not None and present.net.mean < 0
-    if not loses and not any(one.command for one in found):
+    if not loses and not is_paused and not any(one.command for one in found):
         return None
     sure = surely_different(usd_by_hour, made, current) if len(found) > 1 else frozenset[str]()
-    if present.running_usd_per_hour is not None:
-        found.append(Offer(PAUSED, 0.0, Estimate(0.0), 0.0, 0.0, "contract", pause_command))
+    if is_paused or present.running_usd_per_hour is not None:
+        found.append(Offer(PAUSED, 0.0, Estimate(0.0), 0.0, 0.0, "contract"))
         # That a pause earns nothing needs no proof, only that work loses does; it is no measurement of anything else.
         sure |= {PAUSED} if present.net.hi80 < 0 else frozenset()
-    return Offers(tuple(sorted(found, key=lambda one: (one.units, one.name))), current, sure)
+    in_order = tuple(sorted(found, key=lambda one: (one.units, one.name)))
+    if not is_paused:
+        return Offers(in_order, current, sure)
+    # Nor does it need more proof than that to take up again what was given up.
+    return Offers(in_order, PAUSED, frozenset({current}) if present.net.lo80 > 0 else frozenset())
 
 
 def _named(units: float, label: str) -> str:

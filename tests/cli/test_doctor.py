@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from operator_parts import Done, Place
+from storj_machine import StorjMachine
 from tequilapi import Tequilapi
 from unix_engine import UnixEngine
 
@@ -44,6 +45,24 @@ def test_nothing_stands_in_the_way(place: Place, node: Tequilapi) -> None:
     assert found(done, "rights", "relay") == [("ok", "apply can act on it (mysterium)", "")]
     assert not place.db.exists(), "nothing is made by looking"
     assert node.writes == []
+
+
+def test_a_storj_node_whose_disk_space_is_only_advised(place: Place, tmp_path: Path) -> None:
+    with StorjMachine(tmp_path) as machine:
+        text = (
+            f'[apply]\ndocker_socket = "{machine.engine.socket}"\n[nodes.attic]\nprotocol = "storj"\napply = true\n'
+            f'url = "{machine.node.url}"\nruntime = "docker"\ncontainer = "storj"\ndisk = "{tmp_path}"\n'
+        )
+        place.configure(text)
+        said = found(place.json("doctor", exits=None), "rights", "attic")
+        assert ("warn", "storj: its config_path is not set", "apply tells the command") in said
+        place.configure(f'{text}config_path = "{machine.file}"\n')
+        machine.environment = ["STORAGE=6.0TB"]
+        said = found(place.json("doctor", exits=None), "rights", "attic")
+        assert "STORAGE of its environment wins over its file" in said[0][1]
+        machine.environment = []
+        said = found(place.json("doctor", exits=None), "rights", "attic")
+        assert not any(detail.startswith("storj: ") for _, detail, _ in said)
 
 
 def test_no_node(place: Place) -> None:
@@ -101,7 +120,7 @@ def test_an_engine_s_socket_that_this_user_may_not_use(place: Place, node: Tequi
         done = place.process_without_rights("doctor", "--json")
         ((result, detail, fix),) = found(done, "rights", "relay")
     assert (result, done.failures[-1]["kind"]) == ("fail", "permission")
-    assert "may not use the Docker socket" in detail
+    assert "may not use the socket" in detail
     assert "group docker" in fix
 
 

@@ -168,14 +168,57 @@ def test_a_better_price_is_advice_with_the_exact_command(place: Place) -> None:
     assert place.json("apply", now=NOW_S).data["actions"] == []
 
 
-def test_when_power_is_dear_a_provider_is_to_be_paused_by_hand(place: Place) -> None:
+def test_when_power_is_dear_a_provider_is_paused(place: Place) -> None:
     place.configure(COSTS.replace("0.30", "5.00") + OPTIMIZE + GOLEM)
     past = Past(place, NOW_S)
     past.provider("golem_1", in_turn(Setting(4), Setting(2)), lambda _: 0.5)
     data = planned(place)
-    (advice,) = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
-    assert "ya-provider preset deactivate vm" in advice["text"]
-    assert advice["units"] == 0
+    paused = node(data, "golem_1")
+    assert (data["decision"], paused["units"], paused["choice"]) == ("apply", 0, "paused")
+    assert data["reason"].startswith("golem_1 2 cores at 0.025 GLM/h -> paused: +")
+
+
+RESTING_H = 30
+
+
+def rested(place: Place, price: str) -> Past:
+    """A provider that worked for two weeks and has offered nothing for the last hours, now that a kWh costs so much."""
+    place.configure(COSTS.replace("0.30", price) + OPTIMIZE + GOLEM)
+    past, turns = Past(place, NOW_S), in_turn(Setting(4), Setting(2))
+    awake_h = past.days * 24 - RESTING_H
+    past.provider("golem_1", lambda hour: turns(hour) if hour < awake_h else Setting(0), lambda _: 0.5)
+    return past
+
+
+def test_what_a_plan_paused_is_taken_up_again_when_it_pays(place: Place) -> None:
+    rested(place, "0.10").paused("golem_1", NOW_S - (RESTING_H + 1) * HOUR_S)
+    data = planned(place)
+    again = node(data, "golem_1")
+    assert (data["decision"], again["units"], again["previous_choice"]) == ("apply", 2, "paused")
+    assert data["reason"].startswith("golem_1 paused -> 2 cores at 0.025 GLM/h: +")
+
+
+def test_what_a_plan_paused_stays_so_while_power_is_dear(place: Place) -> None:
+    rested(place, "5.00").paused("golem_1", NOW_S - (RESTING_H + 1) * HOUR_S)
+    data = planned(place)
+    assert (data["decision"], node(data, "golem_1")["choice"]) == ("hold", "paused")
+
+
+@pytest.mark.parametrize("since_h", [None, RESTING_H + 48])
+def test_what_its_owner_paused_is_left_alone(place: Place, since_h: int | None) -> None:
+    """Also after a pause of a plan, since which it had worked."""
+    past = rested(place, "0.10")
+    if since_h is not None:
+        past.paused("golem_1", NOW_S - since_h * HOUR_S)
+    data = planned(place)
+    assert data["decision"] == "hold"
+    assert "it offers nothing: it is paused" in data["reason"]
+
+
+def test_a_least_grant_of_the_owner_s_is_not_paused(place: Place) -> None:
+    place.configure(COSTS.replace("0.30", "5.00") + OPTIMIZE + GOLEM + "min_units = 1\n")
+    Past(place, NOW_S).provider("golem_1", in_turn(Setting(4), Setting(2)), lambda _: 0.5)
+    assert node(planned(place), "golem_1")["units"] > 0
 
 
 @pytest.mark.parametrize(("from_h", "paused"), [(20, True), (18, True), (12, False)])
@@ -187,7 +230,6 @@ def test_a_dear_hour_looks_ahead_by_the_length_of_an_agreement(place: Place, fro
     past = Past(place, NOW_S)
     past.provider("golem_1", in_turn(Setting(4), Setting(2)), lambda _: 0.5)
     data = planned(place)
-    advice = [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"]
-    assert bool(advice) is paused
+    assert (node(data, "golem_1")["choice"] == "paused") is paused
     (answer,) = [one for one in data["questions"] if one["question"] == "Is each node?"][:1]
     assert ("pause" in answer["answer"]) is True

@@ -12,6 +12,7 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
+from apply_parts import podman_api
 from heal_engine import Container, Machine
 from operator_parts import Place
 
@@ -414,7 +415,7 @@ def test_an_engine_that_is_gone_is_told_for_nodes_with_consent_only(home: Home, 
 @pytest.mark.parametrize("runtime", ["podman", "docker"])
 def test_podman_restarts_what_hangs_and_does_not_tell_who_stopped_the_rest(make: Make, runtime: str) -> None:
     home = make()
-    home.machine.api = {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [{"Name": "Podman Engine"}]}
+    home.machine.api = podman_api("4.3.1")
     text = home.place.config.read_text().replace('runtime = "docker"', f'runtime = "{runtime}"')
     if runtime == "podman":
         text = text.replace("docker_socket = ", "# docker_socket = ")

@@ -109,7 +109,7 @@ def test_a_cap_among_the_offers_is_carried_out_and_a_price_is_not(place: Place) 
     past.provider("golem_1", in_turn(*settings, days=20), lambda one: 0.9 if one.threads == 1 else 0.15)
     data, found = planned(place, TARIFF + BOX + GOLEM)
     names = [one["name"] for one in found["golem_1"]["choices"]]
-    assert names == ["1 core at 0.025 GLM/h", "2 cores at 0.025 GLM/h"]
+    assert names == ["paused", "1 core at 0.025 GLM/h", "2 cores at 0.025 GLM/h"]
     assert found["golem_1"]["current_choice"] == "2 cores at 0.025 GLM/h"
     (node,) = data["hosts"][0]["nodes"]
     assert (data["decision"], node["choice"], node["units"]) == ("apply", "1 core at 0.025 GLM/h", 1)
@@ -138,14 +138,13 @@ def test_a_running_agreement_is_a_floor_until_it_ends(place: Place) -> None:
     past = Past(place, NOW_S)
     past.provider("golem_1", in_turn(Setting(4), Setting(2)), lambda _: 0.5)
     dear = "[costs]\nelectricity_per_kwh = 5.0\n"
-    data, found = planned(place, dear + BOX + GOLEM)
-    assert "paused" not in [one["name"] for one in found["golem_1"]["choices"]]  # it is told by hand instead
-    assert [one["units"] for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"] == [0]
+    data, _ = planned(place, dear + BOX + GOLEM)
+    assert data["hosts"][0]["nodes"][0]["choice"] == "paused"
     sql = "UPDATE usage_samples SET cpu_cores_used = 2 WHERE observed_s = (SELECT max(observed_s) FROM usage_samples)"
     with closing(connect(place.db)) as connection, connection:
         connection.execute(sql)
-    data = place.json("optimize", now=NOW_S).data
-    assert [one for one in data["hosts"][0]["advice"] if one["kind"] == "by_hand"] == []
+    (node,) = place.json("optimize", now=NOW_S).data["hosts"][0]["nodes"]
+    assert node["units"] >= 2, "it rests once it is idle"
 
 
 def test_offers_at_the_usual_price_alone_are_a_curve(place: Place) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from apply_parts import MemoryJournal, golem_target
 
-from depin_orcha.actuators import actuators, advice, observe, release, route
+from depin_orcha.actuators import actuators, advice, golem, observe, release, route
 from depin_orcha.errors import ActuatorError, AdapterError, FailureKind
 from depin_orcha.execute import execute, recover
 from depin_orcha.outside import Outside
@@ -169,7 +170,6 @@ def test_a_profile_that_a_person_activated_since_is_what_release_puts_back(provi
         ({CPU: 8}, FailureKind.DATA, "of 8 CPUs one stays free"),
         ({CPU: 2.5}, FailureKind.DATA, "takes whole ones"),
         ({CPU: -1}, FailureKind.DATA, "one stays free"),
-        ({CPU: 0}, FailureKind.UNSUPPORTED, "a profile cannot pause a provider"),
         ({CPU: 4, MEMORY: 0.05 * GIB}, FailureKind.DATA, "at least 0.1"),
         ({STORAGE: 0}, FailureKind.DATA, "at least 0.1"),
     ],
@@ -241,6 +241,54 @@ def test_a_paused_provider_offers_nothing_and_is_set_all_the_same(provider, worl
     outcomes = do(plan(provider, world, {CPU: 4}), world, actuators(provider.offers))
     assert states(outcomes) == ["done", "done"]
     assert outcomes[1].detail.endswith("no preset is active, so nothing is offered")
+
+
+def test_without_threads_it_rests_and_comes_back_with_the_same_presets(provider, world):
+    provider.run("preset", "activate", "wasmtime")
+    backends = actuators(provider.offers)
+    actions = plan(provider, world, {CPU: 0}, backends)
+    assert [one.after for one in actions] == [{"preset vm": False}, {"preset wasmtime": False}]
+    assert advice(actions[0], backends).endswith("preset deactivate vm")
+    outcomes = do(actions, world, backends)
+    assert states(outcomes) == ["done", "done"]
+    assert outcomes[0].detail == "active presets: wasmtime; wasmtime is offered"
+    assert outcomes[1].detail == "active presets: none; nothing is offered"
+    assert plan(provider, world, {CPU: 0}, backends) == []
+    assert golem.rested(actions) == ("vm", "wasmtime")
+    assert backends["golem"].grant(actions) == {CPU: 0}
+    assert provider.hardware["active"] == "default", "a rest needs no profile"
+
+    back = replace(target(provider), rested=golem.rested(actions))
+    again = route(back, observe(back, world, backends), {CPU: 4}, "plan 2", backends, busy=False).actions
+    assert [one.after for one in again[-2:]] == [{"preset vm": True}, {"preset wasmtime": True}]
+    assert states(do(again, world, backends)) == ["done"] * 4
+    assert [offer["properties"]["golem.inf.cpu.threads"] for offer in provider.offers("")] == [4, 4]
+    assert golem.rested([*actions, *again]) == ()
+
+
+def test_a_preset_that_its_owner_deactivated_stays_so(provider, world):
+    provider.run("preset", "deactivate", "vm")
+    assert plan(provider, world, {CPU: 0}) == []
+    assert not any("preset" in action.target for action in plan(provider, world, {CPU: 4}))
+
+
+def test_a_rest_is_taken_back_by_release(provider, world):
+    backends = actuators(provider.offers)
+    actions = plan(provider, world, {CPU: 0}, backends)
+    do(actions, world, backends)
+    where = target(provider)
+    (put_back,) = release(where, observe(where, world, backends), actions, backends)
+    assert put_back.after == {"preset vm": True}
+    assert states(do([put_back], world, backends)) == ["done"]
+    assert release(where, observe(where, world, backends), [*actions, put_back], backends) == []
+
+
+def test_offers_that_stay_are_no_rest(provider, world):
+    stale = provider.offers("")
+    (outcome,) = do(plan(provider, world, {CPU: 0}), world, actuators(lambda _: stale))
+    assert outcome.state is ActionState.UNDONE
+    assert "runtime vm is still offered" in outcome.detail
+    assert json.loads(provider.run("--json", "preset", "active").stdout) == ["vm"]
 
 
 def test_a_provider_that_accepts_and_does_nothing_is_found_out(provider, world, tmp_path):

@@ -59,7 +59,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         text = (
             f'[apply]\ndocker_socket = "{machine.engine.socket}"\nverify_timeout_s = 0.3\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{machine.node.url}"\napply = true\nruntime = "docker"\n'
-            f'container = "storj"\ndisk = "{tmp_path}"\nconfig_file = "{machine.file}"\n'
+            f'container = "storj"\ndisk = "{tmp_path}"\nconfig_path = "{machine.file}"\n'
         )
         yield Home(machine, store, Job(load(None, text), tmp_path / "orcha.db", NOW_S, fixed_now=True))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from real.kernel import KernelView
 from real.namespace import LoopbackNamespace, unavailable
 
 IMAGE = "bb:local"
@@ -21,7 +22,7 @@ BUSY = ("/bin/sh", "-c", "while :; do :; done")
 READY_TIMEOUT_S = 20
 
 
-class DockerEngine:
+class DockerEngine(KernelView):
     """Lives as long as the context; touches nothing of a Docker that may be installed, nor of the host's network."""
 
     def __enter__(self) -> Self:
@@ -89,34 +90,8 @@ class DockerEngine:
     def host_config(self, name: str) -> dict[str, Any]:
         return self.call("GET", f"/containers/{name}/json")["HostConfig"]
 
-    def kernel(self, name: str, controller: str, file: str) -> str:
-        """A control group file of the container's process, found without any code of depin-orcha."""
-        pid = self.call("GET", f"/containers/{name}/json")["State"]["Pid"]
-        groups = dict(line.split(":", 2)[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
-        for controllers, path in groups.items():
-            if controller in controllers.split(","):
-                return Path(f"/sys/fs/cgroup/{controllers}{path}/{file}").read_text().strip()
-        return Path(f"/sys/fs/cgroup{groups['']}/{file}").read_text().strip()
-
-    def cpu_quota_us(self, name: str) -> int:
-        """Microseconds of CPU time per 100,000; -1 is no limit."""
-        try:
-            return int(self.kernel(name, "cpu", "cpu.cfs_quota_us"))
-        except FileNotFoundError:
-            quota = self.kernel(name, "cpu", "cpu.max").split()[0]
-            return -1 if quota == "max" else int(quota)
-
-    def memory_limit_bytes(self, name: str) -> int:
-        try:
-            return int(self.kernel(name, "memory", "memory.limit_in_bytes"))
-        except FileNotFoundError:
-            return int(self.kernel(name, "memory", "memory.max"))
-
-    def cpu_used_s(self, name: str) -> float:
-        """CPU time the container's first process has used, in seconds."""
-        pid = self.call("GET", f"/containers/{name}/json")["State"]["Pid"]
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def pid(self, name: str) -> int:
+        return self.call("GET", f"/containers/{name}/json")["State"]["Pid"]
 
     def _argv(self) -> list[str]:
         folder = self._folder

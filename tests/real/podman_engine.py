@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from real.kernel import KernelView
 from real.namespace import unavailable
 
 IMAGE = "localhost/bb:local"
@@ -30,7 +31,7 @@ default_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]
 """
 
 
-class PodmanEngine:
+class PodmanEngine(KernelView):
     """Lives as long as the context; a Podman that may be installed keeps its own containers."""
 
     def __enter__(self) -> Self:
@@ -44,10 +45,11 @@ class PodmanEngine:
         config = self._folder / "containers.conf"
         files, processes = (min(resource.getrlimit(one)[1], 20_000) for one in (7, 6))
         config.write_text(_CONFIG.format(files=files, processes=processes))
-        self._env = {**os.environ, "HOME": str(self._folder), "CONTAINERS_CONF": str(config)}
+        self.environment = {**os.environ, "HOME": str(self._folder), "CONTAINERS_CONF": str(config)}
         self._process = subprocess.Popen(
             [*self._podman(), "system", "service", "--time=0", f"unix://{self.socket}"],
-            env=self._env,
+            env=self.environment,
+            cwd=self._folder,  # where conmon leaves a file when a container runs out of memory
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -64,8 +66,8 @@ class PodmanEngine:
         return self
 
     def __exit__(self, *_: object) -> None:
-        subprocess.run([*self._podman(), "rm", "--all", "--force", "--time=0"], env=self._env, capture_output=True,
-                       timeout=60, check=False)  # fmt: skip
+        subprocess.run([*self._podman(), "rm", "--all", "--force", "--time=0"], env=self.environment,
+                       capture_output=True, timeout=60, check=False)  # fmt: skip
         self._http.close()
         self._process.send_signal(signal.SIGTERM)
         self._process.communicate(timeout=20)
@@ -77,12 +79,30 @@ class PodmanEngine:
         response = self._http.request(method, path, json=body).raise_for_status()
         return response.json() if response.content else None
 
-    def run(self, name: str, script: str) -> str:
-        """Id of a new running container with a shell script."""
-        body = {"Image": IMAGE, "Cmd": ["/bin/sh", "-c", script], "HostConfig": {"NetworkMode": "none"}}
+    def run(self, name: str, script: str = "while :; do :; done", **host: Any) -> str:
+        """Id of a new running container with a shell script; ``host`` is its HostConfig."""
+        body = {"Image": IMAGE, "Cmd": ["/bin/sh", "-c", script], "HostConfig": {"NetworkMode": "none", **host}}
         identity = self.call("POST", f"/v1.41/containers/create?name={name}", body)["Id"]
         self.call("POST", f"/v1.41/containers/{identity}/start")
         return identity
+
+    def restart(self, name: str) -> None:
+        self.call("POST", f"/v1.41/containers/{name}/restart?t=0")
+
+    def stop(self, name: str) -> None:
+        self.call("POST", f"/v1.41/containers/{name}/stop?t=0")
+
+    def start(self, name: str) -> None:
+        self.call("POST", f"/v1.41/containers/{name}/start")
+
+    def signal(self, name: str, signal_name: str) -> None:
+        self.call("POST", f"/v1.41/containers/{name}/kill?signal={signal_name}")
+
+    def remove(self, name: str) -> None:
+        self.call("DELETE", f"/v1.41/containers/{name}?force=1")
+
+    def pid(self, name: str) -> int:
+        return self.state(name)["Pid"]
 
     def state(self, name: str) -> dict[str, Any]:
         return self.call("GET", f"/v1.41/containers/{name}/json")["State"]

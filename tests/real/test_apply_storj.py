@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import pytest
 from apply_parts import storage_plan
 from ledger_parts import opened
 from loopback import Answer, Loopback, Request
-from operator_parts import Place
+from operator_parts import PROGRAM, Place
 from real.docker_engine import DockerEngine
 from real.namespace import unavailable
 from storj_machine import CONFIG, dashboard
@@ -66,14 +69,11 @@ class Owner:
         body = {"Image": "bb:local", "Cmd": command, "Env": environment, "HostConfig": host}
         self.engine.call("POST", "/containers/create?name=storj", body)
         self.engine.call("POST", "/containers/storj/start")
-        ends = time.monotonic() + 10
-        while not (self.data / "runs_with").exists():
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        self.wait_until_it_runs_with(6000)
         self.place.configure(
             f'[apply]\ndocker_socket = "{self.engine.socket}"\nverify_timeout_s = 5\n'
             f'[nodes.storj_1]\nprotocol = "storj"\nurl = "{url}"\napply = true\nruntime = "docker"\n'
-            f'container = "storj"\ndisk = "{self.data}"\nconfig_file = "{self.file}"\n'
+            f'container = "storj"\ndisk = "{self.data}"\nconfig_path = "{self.file}"\n'
         )
 
     def fate(self, *, most: int = 10**6, refuses: int = 10**6) -> None:
@@ -93,6 +93,12 @@ class Owner:
 
     def runs_with(self) -> int:
         return int((self.data / "runs_with").read_text())
+
+    def wait_until_it_runs_with(self, gb: int) -> None:
+        ends = time.monotonic() + 10
+        while not (self.data / "runs_with").exists() or self.runs_with() != gb:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
 
     def plan(self, tb: float, now_s: int) -> None:
         with opened(self.place.db, "storj_1", now_s) as store:
@@ -205,3 +211,42 @@ def test_a_container_whose_environment_counts_is_left_alone(owner: Owner) -> Non
     assert "STORAGE of its environment wins over its file" in done.err
     assert "-e STORAGE=7.00TB" in done.err
     assert (owner.file.read_text(), owner.state()["StartedAt"]) == (CONFIG, before)
+
+
+@pytest.mark.parametrize("call", ["fsync", "rename", "sendto"])
+def test_killed_at_every_step_the_file_is_whole_and_what_is_left_to_do_is_told(owner: Owner, call: str) -> None:
+    """Killed when it makes the call for the first, second, ... time, until it lives to its end."""
+    if shutil.which("strace") is None:
+        unavailable("being killed at every step needs strace")
+    owner.plan(7, owner.now_s)
+    kept = owner.place.db.read_bytes()
+    killed, told_by_hand = 0, 0
+    env = owner.place.environment(PYTHONPATH=os.environ.get("PYTHONPATH", ""))
+    while True:
+        owner.place.db.write_bytes(kept)
+        owner.file.write_text(CONFIG)
+        owner.engine.call("POST", "/containers/storj/restart?t=5")
+        owner.wait_until_it_runs_with(6000)
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={killed + 1}"]
+        words = [*PROGRAM, *owner.place.words("apply", "--yes", now=owner.now_s)]
+        strace = ["strace", "-f", "-qq", "-o", str(owner.place.folder / "trace"), *inject, *words]
+        done = subprocess.run(strace, capture_output=True, text=True, env=env, check=False)
+        if done.returncode != -signal.SIGKILL:
+            break
+        killed += 1
+        where = f"killed at {call} {killed}"
+        assert owner.file.read_text() in (CONFIG, NEW), where
+        after = owner.apply(7, "--yes", later_s=DAY_S + 60, exits=None)
+        if after.code:
+            (hint,) = {one["hint"] for one in after.failures if one["hint"].startswith("put it back by hand: ")}
+            sed, _, restart = hint.removeprefix("put it back by hand: ").partition(" && ")
+            subprocess.run(shlex.split(sed), check=True)
+            assert restart.endswith(" restart -t 300 storj"), where
+            assert (owner.file.read_text(), owner.runs_with()) == (CONFIG, 6000), where
+            told_by_hand += 1
+        else:
+            assert (owner.file.read_text(), owner.runs_with()) == (NEW, 7000), where
+            assert [one.name for one in owner.data.iterdir() if one.name.startswith(".")] == [], where
+    assert done.returncode == 0, done.stderr
+    assert killed > 0
+    assert told_by_hand < killed

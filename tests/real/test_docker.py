@@ -45,12 +45,13 @@ def name(engine, request):
     engine.remove(made)
 
 
-def target(engine, name, **options):
-    return golem_target(socket=engine.socket, runtime="docker", container=name, **options)
+def target(engine, name, protocol="golem"):
+    where = golem_target(socket=engine.socket, runtime="docker", container=name)
+    return replace(where, options=where.options.model_copy(update={"protocol": protocol}))
 
 
-def plan(engine, world, name, grant):
-    where = target(engine, name)
+def plan(engine, world, name, grant, **options):
+    where = target(engine, name, **options)
     return DOCKER.actions(where, DOCKER.read(where, world), grant, "plan 1")
 
 
@@ -163,6 +164,54 @@ def test_memory_that_is_in_use_is_not_taken_away(engine, world, name):
         plan(engine, world, name, {MEMORY: 16 * MIB})
 
 
+def test_a_node_that_may_not_starve_gets_a_weight(engine, world, name):
+    """Which shares out one CPU that two want whole, and takes nothing while the other one sleeps."""
+    other = f"{name}_other"
+    engine.run(name, CpusetCpus="0")
+    engine.run(other, CpusetCpus="0")
+    try:
+        done = plan(engine, world, name, {CPU: 2, MEMORY: 64 * MIB}, protocol="storj")
+        done += plan(engine, world, other, {CPU: 0.5}, protocol="storj")
+        assert [one.after for one in done] == [{"cpu_shares": 2048}, {"cpu_shares": 512}]
+        assert [one.before for one in done] == [{"cpu_shares": 1024}] * 2, "0 in the engine's words"
+        outcomes = do(done, world)
+        assert states(outcomes) == ["done", "done"]
+        assert all(
+            f"= {engine.cpu_weight(one)}" in told.detail for one, told in zip((name, other), outcomes, strict=True)
+        )
+        assert engine.memory_limit_bytes(name) > 2**60, "no cap"
+        used_s = engine.cpu_used_s(name), engine.cpu_used_s(other)
+        time.sleep(4)
+        ours, theirs = engine.cpu_used_s(name) - used_s[0], engine.cpu_used_s(other) - used_s[1]
+        weights = engine.cpu_weight(name) / engine.cpu_weight(other)
+        assert ours / theirs == pytest.approx(weights, rel=0.2), (ours, theirs)
+    finally:
+        engine.remove(other)
+    for grant in ({CPU: 2}, {CPU: 1.92}, {CPU: 2.1}):
+        assert plan(engine, world, name, grant, protocol="storj") == [], "a step of 5 % is none"
+    engine.restart(name)
+    assert plan(engine, world, name, {CPU: 2}, protocol="storj") == [], "it outlives a restart"
+
+    world.act(replace(done[0].call, body={"CpuShares": 0}))
+    assert engine.host_config(name)["CpuShares"] == 2048, "0 leaves it alone"
+    where = target(engine, name, protocol="storj")
+    back = DOCKER.release(where, DOCKER.read(where, world), done[:1])
+    assert states(do(back, world)) == ["done"]
+    assert engine.host_config(name)["CpuShares"] == 1024
+    assert DOCKER.release(where, DOCKER.read(where, world), [done[0], *back]) == []
+
+
+def test_the_owner_s_own_shares_come_back(engine, world, name):
+    engine.run(name, CpuShares=300)
+    before = engine.cpu_weight(name)
+    done = plan(engine, world, name, {CPU: 1.5}, protocol="streamr")
+    assert states(do(done, world)) == ["done"]
+    assert engine.cpu_weight(name) != before
+    where = target(engine, name, protocol="streamr")
+    assert states(do(DOCKER.release(where, DOCKER.read(where, world), done), world)) == ["done"]
+    assert engine.cpu_weight(name) == before
+
+
 def test_what_the_engine_refuses_changes_nothing(engine, world, name):
     engine.run(name)
     (action,) = plan(engine, world, name, {CPU: 0.5})
@@ -192,12 +241,12 @@ def test_a_stopped_container_is_left_alone_and_never_started(engine, world, name
 def test_a_lying_engine_between_us_and_the_real_one_is_found_out(engine, world, name, tmp_path):
     """It passes reads on, swallows updates, and shows what was asked for as if it were set."""
     engine.run(name)
-    shown, sent = {}, []
+    asked, shown = [], {}
 
     def lie(method, path, body):
         if method == "POST":
+            asked.append(body)
             shown.update(body)
-            sent.append(body["NanoCpus"])
             return 200, {"Warnings": []}
         answer = engine.call("GET", path)
         if "HostConfig" in answer:
@@ -208,7 +257,8 @@ def test_a_lying_engine_between_us_and_the_real_one_is_found_out(engine, world, 
         where = golem_target(socket=liar.socket, runtime="docker", container=name)
         actions = DOCKER.actions(where, DOCKER.read(where, world), {CPU: 0.5}, "plan 1")
         (outcome,) = do(actions, world)
-    assert sent == [500_000_000] * 2 + [engine.call("GET", "/info")["NCPU"] * 10**9], "it must not come true later"
+    everything = {"NanoCpus": (os.cpu_count() or 1) * 10**9}
+    assert asked == [{"NanoCpus": 500_000_000}] * 2 + [everything], "what it believes to have done is taken back"
     assert (outcome.state, outcome.changed) == (ActionState.FAILED, False)
     assert "accepted, but not in force" in outcome.detail
     assert engine.cpu_quota_us(name) == -1

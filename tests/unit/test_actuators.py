@@ -19,7 +19,8 @@ from depin_orcha.actuators import (
     route,
     to_json,
 )
-from depin_orcha.actuators.docker import Actuator, Container
+from depin_orcha.actuators._containers import Container
+from depin_orcha.actuators.docker import Actuator
 from depin_orcha.actuators.golem import Profiles
 from depin_orcha.cgroups import Enforced
 from depin_orcha.errors import ActuatorError, FailureKind
@@ -34,6 +35,7 @@ def container(cores=None, memory=None, used: int | None = 100 * 2**20, cpu_count
         "nano_cpus": 0,
         "cpu_quota_us": 0,
         "cpu_period_us": 0,
+        "cpu_shares": 0,
         "memory_bytes": 0,
         "memory_swap_bytes": 0,
         "host_cpu_count": cpu_count,
@@ -169,26 +171,26 @@ def test_an_idle_node_is_lowered_profile_first():
     assert [kind for kind, _ in steps(planned)] == ["golem", "docker"]
 
 
-def test_nodes_that_get_no_hard_limit_say_why():
+def test_a_node_that_nothing_here_can_set_says_so():
     storj = golem_target("storj_1").options.model_copy(update={"protocol": "storj"})
     where = replace(golem_target("storj_1"), options=storj)
     observed = observe(where, Outside(), BACKENDS, kinds(where, BACKENDS, {CPU}))
     planned = route(where, observed, {CPU: 1}, "plan 1", BACKENDS, busy=None)
     assert (planned.actions, planned.skipped) == ((), ())
-    assert planned.notes == ("storj gets no hard limit: a starved node loses more than the cap earns",)
+    assert planned.notes == ("storj gets neither limit nor weight: nothing that runs it can be set from here",)
 
 
 def test_a_node_that_may_not_starve_is_capped_only_by_its_owner_s_word():
     options = golem_target(runtime="docker", container="golem").options.model_copy(update={"protocol": "streamr"})
     capped = options.model_copy(update={"hard_caps": True})
-    grant = {CPU: 1, MEMORY: 2**30}
+    grant = {CPU: 0.5, MEMORY: 2**30}
 
     def planned(options):
         where = replace(golem_target("streamr_1"), options=options)
         return route(where, {"docker": container()}, grant, "plan 1", BACKENDS, busy=None).actions
 
-    assert planned(options) == ()
-    assert [one.after for one in planned(capped)] == [{"cpu_cores": 1}, {"memory_bytes": 2**30}]
+    assert [one.after for one in planned(options)] == [{"cpu_shares": 512}]
+    assert [one.after for one in planned(capped)] == [{"cpu_cores": 0.5}, {"memory_bytes": 2**30}]
 
 
 def test_a_stopped_container_and_another_runtime_say_why():

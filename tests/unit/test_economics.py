@@ -86,7 +86,7 @@ def test_one_change_is_no_trial() -> None:
     assert (found.evidence, "none of them was tried again" in found.reason) == ("none", True)
 
 
-def offers(incomes: dict[str, float], running: float | None, now: str) -> object:
+def offers(incomes: dict[str, float], running: float | None, now: str, *, is_paused: bool = False) -> object:
     """Offers of 4 threads at prices that were tried half a day each by turns, at work half of the time."""
     prices = list(incomes)
     random = Random(3)
@@ -94,7 +94,7 @@ def offers(incomes: dict[str, float], running: float | None, now: str) -> object
     usd = {one.hour_s: incomes[one.terms] * random.uniform(0.8, 1.2) for one in steady}
     busy = {one.hour_s: 0.5 for one in steady}
     told = {price: (f"{price} GLM/h", "" if price == now else f"set {price}") for price in prices}
-    return offers_of(usd, busy, steady, (4.0, now), running, told, "stop")
+    return offers_of(usd, busy, steady, (4.0, now), running, told, is_paused=is_paused)
 
 
 def test_offers_are_what_was_tried_and_a_pause() -> None:
@@ -118,6 +118,15 @@ def test_work_that_costs_more_than_it_brings_is_better_paused() -> None:
     assert found is not None
     assert found.sure == {PAUSED}  # type: ignore[attr-defined]
     assert found.gain(PAUSED).mean == pytest.approx(0.010, rel=0.1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("running", "sure"), [(0.001, {"4 cores at 0.02 GLM/h"}), (0.01, set())])
+def test_what_is_paused_is_taken_up_again_where_that_surely_pays(running: float, sure: set[str]) -> None:
+    found = offers({"0.02": 0.010}, running, "0.02", is_paused=True)
+    assert found is not None
+    assert (found.current, found.sure) == (PAUSED, sure)  # type: ignore[attr-defined]
+    gain = found.gain("4 cores at 0.02 GLM/h")  # type: ignore[attr-defined]
+    assert gain.mean == pytest.approx(0.010 - 0.5 * 4 * running, abs=0.001)
 
 
 def test_work_that_begins_before_a_dear_hour_pays_for_it_too() -> None:

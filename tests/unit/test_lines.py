@@ -42,6 +42,13 @@ def test_every_other_byte_stays(file: Path) -> None:
     assert file.read_bytes() == OLD.encode().join(AROUND)
 
 
+def test_what_a_killed_run_left_is_no_hindrance(file: Path) -> None:
+    (file.parent / f".{file.name}.depin-orcha").symlink_to("/dev/null")
+    replace_line(call(file))
+    assert file.read_bytes() == NEW.encode().join(AROUND)
+    assert list(file.parent.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_the_line_keeps_its_end(tmp_path: Path, end: bytes) -> None:
     path = tmp_path / "config.yaml"
@@ -68,6 +75,16 @@ def test_a_link_stays_a_link(file: Path) -> None:
     replace_line(call(link))
     assert link.is_symlink()
     assert file.read_bytes() == NEW.encode().join(AROUND)
+    replace_line(call(Path(f"/proc/{os.getpid()}/root{link}"), NEW, OLD))
+    assert file.read_bytes() == OLD.encode().join(AROUND)
+    assert link.is_symlink()
+
+
+def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
+    for name, other in ("ab", "ba"):
+        (tmp_path / name).symlink_to(other)
+    with pytest.raises(ActuatorError, match="symbolic links"):
+        replace_line(call(tmp_path / "a"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from apply_parts import BACKENDS, FakeEngine
+from apply_parts import BACKENDS, CPU, ID, FakeEngine, podman_api
 
 from depin_orcha import outside as outside_module
 from depin_orcha.actuators import TargetGoneError
@@ -31,6 +31,7 @@ def test_the_version_is_agreed_with_the_engine(engine, newest, oldest, spoken):
     assert engine.server.requests[0] == ("GET", "/version", {})
     assert {path.rpartition("/containers")[0] or path for _, path, _ in engine.server.requests[1:]} == {
         spoken,
+        f"{spoken}/version",
         f"{spoken}/info",
     }
 
@@ -39,10 +40,8 @@ def test_the_version_is_agreed_with_the_engine(engine, newest, oldest, spoken):
     ("api", "kind"),
     [
         ({"ApiVersion": "1.24", "MinAPIVersion": "1.12"}, FailureKind.UNSUPPORTED),
-        (
-            {"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Components": [{"Name": "Podman Engine"}]},
-            FailureKind.UNSUPPORTED,
-        ),
+        (podman_api("4.2.1"), FailureKind.UNSUPPORTED),
+        (podman_api("?"), FailureKind.SHAPE),
         ({"Version": "?"}, FailureKind.SHAPE),
         (b"<html>", FailureKind.SHAPE),
         ([], FailureKind.SHAPE),
@@ -56,6 +55,37 @@ def test_an_engine_that_cannot_do_it_is_named(engine, api, kind):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("newest", "oldest", "spoken"),
+    [("4.3.1", "4.0.0", "/v4.3.0"), ("5.4.2", "4.0.0", "/v4.3.0"), ("7.0.0-dev", "6.0.0", "/v6.0.0")],
+)
+def test_podman_is_written_to_by_its_own_interface(engine, newest, oldest, spoken):
+    engine.api = podman_api(newest, oldest)
+    engine.on_update = lambda _: (201, ID)
+    (action,) = BACKENDS["podman"].actions(
+        engine.target("podman"), BACKENDS["podman"].read(engine.target("podman"), engine.machine), {CPU: 1}, "plan 1"
+    )
+    engine.machine.act(action.call)
+    body = {"cpu": {"quota": 100_000, "period": 100_000}}
+    assert engine.server.writes == [("POST", f"{spoken}/libpod/containers/{ID}/update", body)]
+    assert {path.split("/")[1] for _, path, _ in engine.server.requests if "libpod" not in path} == {"version", "v1.41"}
+
+
+@pytest.mark.parametrize(
+    ("backend", "api", "message", "hint"),
+    [
+        ("docker", podman_api("4.3.1"), "cannot change the limits of a running container", 'runtime = "podman"'),
+        ("podman", {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}, "is not Podman", 'runtime = "docker"'),
+    ],
+)
+def test_the_other_kind_of_engine_is_named_before_anything_is_sent(engine, backend, api, message, hint):
+    engine.api = api
+    with pytest.raises(ActuatorError, match=message) as caught:
+        BACKENDS[backend].read(engine.target(backend), engine.machine)
+    assert caught.value.kind is FailureKind.UNSUPPORTED
+    assert hint in caught.value.hint
+
+
 def test_a_description_without_a_needed_key_is_a_shape_error(engine):
     del engine.host["NanoCpus"]
     with pytest.raises(ActuatorError, match="NanoCpus") as caught:
@@ -64,7 +94,7 @@ def test_a_description_without_a_needed_key_is_a_shape_error(engine):
 
 
 def test_an_absent_socket_is_transient_and_names_the_option(tmp_path):
-    with Outside() as world, pytest.raises(ActuatorError, match="no Docker Engine answers") as caught:
+    with Outside() as world, pytest.raises(ActuatorError, match="no engine answers") as caught:
         world.get(str(tmp_path / "absent"), "/info")
     assert caught.value.kind is FailureKind.TRANSIENT
     assert "docker_socket" in caught.value.hint
@@ -78,7 +108,7 @@ def test_a_forbidden_socket_is_a_matter_of_permission(engine):
     if user == 0:
         os.seteuid(65534)  # root may open everything
     try:
-        with Outside() as world, pytest.raises(ActuatorError, match="may not use the Docker socket") as caught:
+        with Outside() as world, pytest.raises(ActuatorError, match="may not use the socket") as caught:
             world.get(engine.server.socket, "/info")
     finally:
         os.seteuid(user)

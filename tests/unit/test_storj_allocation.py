@@ -13,7 +13,8 @@ from apply_parts import BACKENDS, FakeEngine, MemoryJournal
 from storj_machine import CONFIG, ID, StorjMachine
 
 from depin_orcha.actuators import from_json, inverse, kinds, observe, route, to_json
-from depin_orcha.actuators.storj import KEY, Actuator, size_bytes, size_of_line, size_text
+from depin_orcha.actuators._storj_size import KEY, size_bytes, size_of_line, size_text
+from depin_orcha.actuators.storj import Actuator, Stopped
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import Outcome, execute, recover
 from depin_orcha.hands import Past, by_hand
@@ -64,7 +65,24 @@ def test_a_size_is_what_storj_makes_of_it(text: str, size: int) -> None:
     assert size_of_line(f'{KEY}:   "{text}"   # {text}1', "f") == size
 
 
-@pytest.mark.parametrize("text", ["", "TB", "two TB", "1,5 TB", "2 TBB", "2 XB", "2 TB x", "nan", "inf TB", "2_000 GB"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "TB",
+        "two TB",
+        "1,5 TB",
+        "2 TBB",
+        "2 XB",
+        "2 TB x",
+        "nan",
+        "inf TB",
+        "2_000 GB",
+        "1e400 TB",
+        "2 \u212aB",
+        "\u0662 TB",
+    ],
+)
 def test_what_storj_takes_for_no_size_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         size_bytes(text)
@@ -106,8 +124,8 @@ def test_a_unit_is_restarted_with_time_to_stop(machine: StorjMachine, tmp_path: 
     systemctl.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(told.replace('run ', f'run --{KEY}=2TB '))}\n")
     assert planned(machine, 7 * TB, runtime="systemd", unit="storagenode.service") == []
     systemctl.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(told.replace('=active', '=failed'))}\n")
-    with pytest.raises(ActuatorError, match=r"unit storagenode\.service does not run"):
-        planned(machine, 7 * TB, runtime="systemd", unit="storagenode.service")
+    target = machine.target(runtime="systemd", unit="storagenode.service")
+    assert Actuator().read(target, machine) == Stopped("unit storagenode.service")
 
 
 NAME = "STORJ_STORAGE_ALLOCATED_DISK_SPACE"
@@ -189,7 +207,7 @@ def test_a_container_of_compose_is_made_anew_by_compose(machine: StorjMachine) -
     machine.environment = ["STORAGE=6.0TB"]
     machine.labels = {
         "com.docker.compose.service": "node",
-        "com.docker.compose.project.config_files": "/srv/storj/compose.yaml",
+        "com.docker.compose.project.config_paths": "/srv/storj/compose.yaml",
     }
     target = machine.target()
     note = Actuator().note(target, Actuator().read(target, machine), {STORAGE: 7.51 * TB})
@@ -200,7 +218,7 @@ def test_a_container_of_compose_is_made_anew_by_compose(machine: StorjMachine) -
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"config_file": None}, "its config_file is not set; by hand: docker stop"),
+        ({"config_path": None}, "its config_path is not set; by hand: docker stop"),
         ({"runtime": "none"}, f"cannot be restarted; by hand: sed -i 's|^{KEY.replace('.', chr(92) + '.')}: 6"),
     ],
 )
@@ -222,10 +240,17 @@ def test_a_file_that_does_not_say_what_the_node_runs_with_is_left_alone(machine:
         planned(machine, 7 * TB)
 
 
-def test_a_stopped_container_is_not_started(machine: StorjMachine) -> None:
-    machine.running = False
-    with pytest.raises(ActuatorError, match="container storj does not run"):
-        planned(machine, 7 * TB)
+def test_a_stopped_container_is_left_alone(machine: StorjMachine) -> None:
+    (done,) = planned(machine, 7.5 * TB)
+    carry_out(machine, done)
+    machine.running, machine.runs_with = False, None
+    target = machine.target()
+    observed = observe(target, machine, BACKENDS, kinds(target, BACKENDS, {STORAGE}))
+    made = route(target, observed, {STORAGE: 7 * TB}, "plan 1", BACKENDS, busy=None)
+    assert (made.actions, made.notes) == ((), ("container storj is stopped; its disk space is set when it runs",))
+    with pytest.raises(ActuatorError, match="container storj is stopped"):
+        Actuator().release(target, observed["storj"], [done])
+    assert Actuator().release(target, observed["storj"], []) == []
 
 
 def test_storage_alone_asks_the_node(machine: StorjMachine) -> None:
@@ -351,6 +376,10 @@ def test_a_run_that_died_between_the_steps_is_told_by_what_is_there(machine: Sto
     assert outcome.state is (ActionState.DONE if steps == 2 else ActionState.FAILED)
     assert said in outcome.detail
     assert (outcome.failure is not None) == (steps == 1)
+    if outcome.failure is not None:
+        sed, _, restart = outcome.failure.hint.removeprefix("put it back by hand: ").partition(" && ")
+        subprocess.run(shlex.split(sed), check=True)
+        assert (machine.file.read_text(), restart.startswith("docker ")) == (CONFIG, True)
 
 
 def test_the_advice_does_the_same(machine: StorjMachine) -> None:

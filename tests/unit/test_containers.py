@@ -1,0 +1,223 @@
+"""Containers of both engines: what is asked of them, and what tells the weight that a kernel holds."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+
+import pytest
+from apply_parts import BACKENDS, CPU, FOLDER, HOST_MEMORY, ID, FakeEngine, MemoryJournal, golem_target, podman_api
+
+from depin_orcha.actuators import advice, from_json, inverse, original, same, to_json
+from depin_orcha.actuators._containers import Container
+from depin_orcha.cgroups import Enforced, least_shares, weights_of_shares
+from depin_orcha.errors import ActuatorError
+from depin_orcha.execute import execute
+from depin_orcha.hands import Past, by_hand
+from depin_orcha.types import ActionState, HttpCall, Resource
+
+MEMORY = Resource.MEMORY_BYTES
+MIB = 2**20
+DOCKER, PODMAN = BACKENDS["docker"], BACKENDS["podman"]
+UPDATE = f"/libpod/containers/{ID}/update"
+
+
+def container(cores=None, memory=None, weight=None, shares=None, **fields):
+    values = {
+        "nano_cpus": 0,
+        "cpu_quota_us": 0,
+        "cpu_period_us": 0,
+        "cpu_shares": 0,
+        "memory_bytes": 0,
+        "memory_swap_bytes": 0,
+        "host_cpu_count": 4,
+        "host_memory_bytes": HOST_MEMORY,
+        "in_force": Enforced(cores, memory, 100 * MIB, "cpu file", "memory file", weight, "weight file", shares),
+        "started_at": "2026-11-22T21:58:59.1Z",
+    }
+    return Container("/s", "golem", ID, **(values | fields))
+
+
+def target(protocol="golem", **options):
+    where = golem_target(runtime="podman", container="golem", **options)
+    return replace(where, options=where.options.model_copy(update={"protocol": protocol}))
+
+
+def podman(observed, grant, protocol="golem"):
+    return PODMAN.actions(target(protocol), observed, grant, "plan 1")
+
+
+def bodies(actions):
+    assert {(one.call.method, one.call.path, one.undo.path) for one in actions} == {("POST", UPDATE, UPDATE)}
+    return [(one.call.body, one.undo.body) for one in actions]
+
+
+@pytest.mark.parametrize(
+    ("observed", "cores", "sent", "undo"),
+    [
+        (container(), 1.5, (150_000, 100_000), (-1, 100_000)),
+        (container(2.0, nano_cpus=2 * 10**9, cpu_quota_us=200_000, cpu_period_us=100_000), 0.25, (25_000, 100_000),
+         (200_000, 100_000)),
+        (container(None, cpu_period_us=50_000), 0.3, (15_000, 50_000), (-1, 50_000)),
+        (container(0.5), 4, (-1, 100_000), (50_000, 100_000)),
+    ],
+)  # fmt: skip
+def test_podman_is_told_quota_and_period_and_minus_one_to_lift(observed, cores, sent, undo):
+    told = [{"cpu": {"quota": quota, "period": period}} for quota, period in (sent, undo)]
+    assert bodies(podman(observed, {CPU: cores})) == [tuple(told)]
+
+
+def test_podman_keeps_only_what_the_kernel_holds_so_nothing_else_counts():
+    assert podman(container(0.3), {CPU: 0.3}) == []
+    assert podman(container(in_force=None), {CPU: 0.3}) == []
+    (action,) = podman(container(0.3, cpu_quota_us=50_000), {CPU: 0.5})
+    assert action.before == {"cpu_cores": 0.3}
+
+
+def test_an_odd_period_promises_only_what_the_kernel_can_hold():
+    (action,) = podman(container(cpu_period_us=33_333), {CPU: 0.33})
+    assert action.after["cpu_cores"] == pytest.approx(action.call.body["cpu"]["quota"] / 33_333, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("observed", "sent", "undo"),
+    [
+        (container(), (512, 512), (-1, -1)),
+        (container(memory=256 * MIB, memory_bytes=256 * MIB, memory_swap_bytes=512 * MIB), (512, 768), (256, 512)),
+        (container(memory=256 * MIB, memory_bytes=256 * MIB, memory_swap_bytes=-1), (512, -1), (256, -1)),
+        # what a later version remembers of a limit that was lifted is no word of the owner about swap
+        (container(memory_bytes=-1, memory_swap_bytes=-1), (512, 512), (-1, -1)),
+    ],
+)
+def test_podman_is_told_memory_and_swap_together(observed, sent, undo):
+    def told(limit, swap):
+        return {"memory": {key: value * MIB if value > 0 else -1 for key, value in (("limit", limit), ("swap", swap))}}
+
+    assert bodies(podman(observed, {MEMORY: 512 * MIB})) == [(told(*sent), told(*undo))]
+
+
+@pytest.mark.parametrize(
+    ("observed", "grant", "reason"),
+    [
+        (container(), {CPU: 4.01}, "0.01 to 4"),
+        (container(cpu_period_us=5000), {CPU: 0.1}, "1 ms per period of 5000 us"),
+        (container(), {MEMORY: HOST_MEMORY + MIB}, "6 MiB"),
+        (container(), {MEMORY: 124 * MIB}, "1.25 times the 104857600 in use"),
+    ],
+)
+def test_podman_s_guards_refuse_what_podman_would_take(observed, grant, reason):
+    with pytest.raises(ActuatorError, match=reason):
+        podman(observed, grant)
+
+
+def test_podman_s_command_for_a_person_and_the_call_where_it_has_none():
+    caps = podman(container(), {CPU: 1.5, MEMORY: 512 * MIB})
+    weight = podman(container(), {CPU: 2}, "storj")
+    assert [advice(one, BACKENDS) for one in caps + weight] == [
+        "podman --url unix:///s update --cpu-quota 150000 --cpu-period 100000 golem",
+        "podman --url unix:///s update --memory 536870912b --memory-swap 536870912b golem",
+        "podman --url unix:///s update --cpu-shares 2048 golem",
+    ]
+    argv = shlex.split(advice(inverse(caps[0], "back"), BACKENDS))
+    assert (argv[0], argv[-3:-1]) == ("curl", ["--unix-socket", "/s"])
+    assert json.loads(argv[argv.index("-d") + 1]) == {"cpu": {"quota": -1, "period": 100_000}}
+
+
+def test_the_start_of_a_container_is_part_of_who_it_is_for_podman_alone():
+    older, newer = container(), container(started_at="2026-11-23T00:00:00Z")
+    assert DOCKER.identity(older) == DOCKER.identity(newer)
+    assert PODMAN.identity(older) != PODMAN.identity(newer)
+
+
+def test_what_outlived_a_start_is_still_ours_and_what_did_not_is_not():
+    (action,) = podman(container(), {CPU: 1})
+    later = "2026-11-23T00:00:00Z"
+    (back,) = PODMAN.release(target(), container(1.0, started_at=later), [action])
+    assert back.call.body["cpu"]["quota"] == -1
+    for cores in (None, 1.5):
+        assert PODMAN.release(target(), container(cores, started_at=later), [action]) == []
+    (back,) = PODMAN.release(target(), container(1.5), [action])
+    assert back.before == {"cpu_cores": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("shares", "line", "curve"), [(2, 1, 1), (256, 10, 35), (1024, 39, 100), (262_144, 10_000, 10_000)]
+)
+def test_what_runtimes_make_of_shares(shares, line, curve):
+    assert weights_of_shares(shares) == {line, curve}
+    assert line in weights_of_shares(least_shares(line))
+
+
+@pytest.mark.parametrize("backend", [DOCKER, PODMAN])
+@pytest.mark.parametrize(
+    ("observed", "before", "cores", "after"),
+    [
+        (container(weight=100, shares=1024), 1024, 0.5, 512),
+        (container(weight=100, shares=1024), 1024, 1.06, 1085),
+        (container(weight=100, shares=1024), None, 1.05, None),
+        (container(weight=100), 1024, 0.25, 256),
+        (container(weight=39), 1024, 0.25, 256),
+        (container(), 1024, 100_000, 102_400),
+        (container(), 1024, 0.0001, 10),
+        (container(cpu_shares=256), 1024, 0.25, 256),
+        (container(weight=8, cpu_shares=200), 200, 0.25, 256),
+        (container(weight=10, cpu_shares=256), None, 0.25, None),
+        (container(weight=11, cpu_shares=0), {"cpu_weight": 11}, 0.25, 256),
+    ],
+)
+def test_a_weight_where_there_is_no_cap(backend, observed, before, cores, after):
+    found = backend.actions(target("storj"), observed, {CPU: cores, MEMORY: 5}, "plan 1")
+    wanted = [] if after is None else [({"cpu_shares": before}, {"cpu_shares": after})]
+    assert [(one.before, one.after) for one in found] == wanted
+
+
+def test_docker_is_told_again_what_only_the_kernel_knows():
+    (action,) = DOCKER.actions(target("storj"), container(weight=50, shares=512), {CPU: 0.5}, "plan 1")
+    assert action.call.body == {"CpuShares": 512}
+    assert podman(container(weight=50, shares=512), {CPU: 0.5}, "storj") == []
+
+
+def test_a_weight_that_podman_does_not_describe_is_told_from_a_person_s():
+    (first,) = podman(container(weight=100), {CPU: 0.25}, "storj")
+    past = [Past(1, "p", ActionState.DONE, "", first)]
+    (second,) = podman(container(weight=10), {CPU: 2}, "storj")
+    assert second.before == {"cpu_shares": {"cpu_weight": 10}}
+    assert by_hand(second, past) is None, "256 shares"
+    assert same(original([first, second]), {"cpu_shares": 1024})
+    (third,) = podman(container(weight=60), {CPU: 2}, "storj")
+    assert by_hand(third, past) == "changed by hand: cpu_shares is cpu_weight 60, and we had set 256"
+    assert original([first, third]) == {"cpu_shares": {"cpu_weight": 60}}
+    assert from_json(to_json(third)) == third
+    assert third.undo.body["cpu"]["shares"] == least_shares(60)
+    (back,) = PODMAN.release(target("storj"), container(weight=79), [first, second])
+    assert back.call.body == {"cpu": {"shares": 1024}}
+    assert PODMAN.release(target("storj"), container(weight=39), [first, second]) == []
+
+
+def test_what_weights_amount_to():
+    (first,) = podman(container(), {CPU: 0.25}, "storj")
+    assert PODMAN.grant([first]) == {CPU: 0.25}
+    assert PODMAN.grant([first, inverse(first, "back")]) == {}
+    (cap,) = podman(container(), {CPU: 2})
+    assert PODMAN.grant([first, cap]) == {CPU: 2}
+
+
+@pytest.mark.parametrize(("made", "state"), [(10, ActionState.DONE), (35, ActionState.DONE), (100, ActionState.FAILED)])
+def test_the_kernel_proves_a_weight_by_either_conversion(tmp_path, made, state):
+    with FakeEngine(tmp_path) as engine:
+        engine.machine.write(f"{FOLDER}/cpu.weight", "100\n")
+        engine.api = podman_api("4.3.1")
+
+        def obey(body):
+            shares = body["cpu"]["shares"]
+            engine.machine.write(f"{FOLDER}/cpu.weight", f"{made if shares == 256 else 100}\n")
+            return 201, ID
+
+        engine.on_update = obey
+        where = replace(engine.target("podman"), options=target("storj").options)
+        actions = PODMAN.actions(where, PODMAN.read(where, engine.machine), {CPU: 0.25}, "plan 1")
+        (outcome,) = execute(dict(enumerate(actions)), MemoryJournal(), BACKENDS, engine.machine)
+        assert outcome.state is state
+        assert f"cpu.weight = {made}" in outcome.detail
+        assert isinstance(actions[0].call, HttpCall)
