@@ -96,10 +96,11 @@ def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> 
 def _made_for(world: World, plan: PlanRow, node: str) -> int | None:
     """When the plan was made, where what runs the node has to be as old: it is the same until we set the plan on it.
 
-    Afterwards, what is made anew gets the same grant again. None with an instant that is not that of the clock.
+    Afterwards, what is made anew gets the same grant again. None where the plan does not say what it was made for, and
+    with an instant that is not that of the clock.
     """
     is_set = any(one.plan_id == plan.plan_id for one in world.past.get(node, ()))
-    return None if is_set or world.job.fixed_now else plan.made_s
+    return None if is_set or node not in plan.places or world.job.fixed_now else plan.made_s
 
 
 def _check_place(options: NodeOptions, place: Mapping[str, str | None], node: str) -> None:
