@@ -108,7 +108,7 @@ class Actuator(Protocol):
     """A back end that can read and set limits; a guard of it raises ``ActuatorError`` and never bends a grant."""
 
     def read(self, target: Target, reader: Reader) -> Any:
-        """What is configured and in force at the target now."""
+        """What is configured and in force at the target now; with ``made_s`` where it tells when it was made."""
         ...
 
     def actions(self, target: Target, observed: Any, grant: Grant, why: str) -> list[Action]:
@@ -251,9 +251,13 @@ def is_podman(version: Mapping[str, Any]) -> bool:
 
 
 def refuse_overcommit(grants: Mapping[str, Grant], capacity: Grant) -> None:
-    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource."""
-    for resource, available in capacity.items():
-        asked = math.fsum(grant.get(resource, 0.0) for grant in grants.values())
+    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource.
+
+    Of what is not among its capacity it has nothing.
+    """
+    for resource in dict.fromkeys((*capacity, *(resource for grant in grants.values() for resource in grant))):
+        available = capacity.get(resource, 0.0)
+        asked = sum(grant.get(resource, 0.0) for grant in grants.values())
         if asked > available * (1 + 1e-9):
             raise ActuatorError(
                 FailureKind.DATA,
@@ -312,17 +316,28 @@ def _step(fields: dict[str, Any]) -> RunCommand | HttpCall | WriteLine:
 
 def rises(action: Action) -> bool:
     """Does the node get more of anything by this action? No limit is more than any."""
-    return any(
-        _is_more(value, action.before[key])
-        for key, value in action.after.items()
-        if key in action.before and not same(value, action.before[key])
-    )
+    return _any_more(_limits(action.after), _limits(action.before))
 
 
-def _is_more(after: Any, before: Any) -> bool:
-    if after is None or before is None:
-        return after is None
-    return isinstance(after, int | float) and isinstance(before, int | float) and after > before
+def lowers(action: Action) -> bool:
+    """Does the node get less of anything by this action?"""
+    return _any_more(_limits(action.before), _limits(action.after))
+
+
+def _limits(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that bound something: where a limiter is there but not enabled, its figure bounds nothing."""
+    is_off = values.get("enabled") is False
+    return {key: None if is_off else value for key, value in values.items() if key != "enabled"}
+
+
+def _any_more(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return any(_is_more(value, right[key]) for key, value in left.items() if key in right)
+
+
+def _is_more(left: Any, right: Any) -> bool:
+    if not isinstance(right, int | float) or same(left, right):
+        return False
+    return left is None or (isinstance(left, int | float) and left > right)
 
 
 def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why: str, backends: Actuators) -> Route:
