@@ -23,6 +23,7 @@ WEIGHT_PER_CORE = 100
 MEMORY_HEADROOM = 1.25
 """Version 2 of control groups kills a process when a limit is set below what is used: keep clear of it."""
 _LEAST_WEIGHT, _MOST_WEIGHT = 1, 10_000
+_ENGINES = ("docker-", "libpod-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,20 @@ def granted(values: Mapping[str, Any]) -> dict[Resource, float]:
     if values.get("cpu_weight") is not None:
         grant.setdefault(Resource.CPU_CORES, values["cpu_weight"] / WEIGHT_PER_CORE)
     return grant
+
+
+def unit_of(target: Target) -> str:
+    """The unit of a node. Raises ``ActuatorError`` where it has none, or one that is a container engine's."""
+    name = target.options.unit
+    if name is None:
+        raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no unit", "set its unit option to a name")
+    if name.startswith(_ENGINES):
+        raise ActuatorError(
+            FailureKind.CONFIG,
+            f"{target.node}: unit {name} belongs to a container engine, which would undo what is set there",
+            'set runtime = "docker" or "podman", and container',
+        )
+    return name
 
 
 def refuse_memory(node: str, what: str, limit: int, used: int | None) -> None:

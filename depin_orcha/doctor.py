@@ -29,6 +29,7 @@ _ROOT_ONLY = {
     "systemd": "set limits of units",
     "process": "move a process into a control group",
     "traffic": "shape the traffic of a container",
+    "uplink": "shape what a unit sends",
 }
 """What nobody but root may do, by the back end that does it."""
 

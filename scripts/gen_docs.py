@@ -318,6 +318,12 @@ BACK_ENDS = {
         "until the container starts again; then it is set again",
         "nothing; no restart",
     ),
+    "uplink": (
+        "what a unit with `hard_caps` sends over the default route",
+        "root, nftables; control groups of version 2, a default route without a queue of anybody else's",
+        "until the unit starts again; then it is set again",
+        "nothing; no restart",
+    ),
     "golem": (
         "threads, memory and disk offered to new agreements, by a profile of our own; a rest, by its presets",
         "the user of the provider",
@@ -346,17 +352,15 @@ _KEPT = "left as it is: more of it earns nothing from day to day"
 def levers_page() -> str:
     """Who can turn which knob of which node, from what adapters and back ends say."""
     made = actuators()
-    missing = made.keys() ^ BACK_ENDS.keys()
-    if missing:
+    if missing := made.keys() ^ BACK_ENDS.keys():
         sys.exit(f"scripts/gen_docs.py has to say what these back ends do, or no longer: {', '.join(sorted(missing))}")
     rows = [row for protocol in built_in() for row in _levers(protocol, made)]
     about = (
         "Which resource of which node can be limited, by which back end, and what that costs. "
         "[How that is done safely](../how-to/apply-safely.md)."
     )
-    lines = [_head("Levers", about), "## By protocol", ""]
-    lines += _table(("protocol", "resource", "back end", "what a plan does with it"), rows)
-    lines += ["", "## By back end", ""]
+    table = _table(("protocol", "resource", "back end", "what a plan does with it"), rows)
+    lines = [_head("Levers", about), "## By protocol", "", *table, "", "## By back end", ""]
     ends = [(f"`{kind}`", *BACK_ENDS[kind]) for kind in sorted(made)]
     lines += _table(("back end", "what it sets", "what it takes", "how long it lasts", "what it costs"), ends)
     return _text(lines)

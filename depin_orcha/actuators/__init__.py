@@ -31,6 +31,7 @@ _BY_PROTOCOL = {
 """What a protocol's own back end grants; it is not even asked for the rest."""
 _BY_RUNTIME = frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES))
 _BY_NETWORK = frozenset((Resource.UPLINK_BPS, Resource.DOWNLINK_BPS))
+_BY_UNIT = frozenset((Resource.UPLINK_BPS,))
 Offers = Callable[[str], Sequence[Mapping[str, Any]]]
 """Live offers of a Golem node, by node name: the members of yagna's ``/market-api/v1/offers`` as they are."""
 
@@ -141,10 +142,10 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, podman, storj, systemd, traffic
+    from . import docker, golem, mysterium, podman, storj, systemd, traffic, uplink
 
     made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
-    for module in (docker, mysterium, podman, storj, systemd, traffic):
+    for module in (docker, mysterium, podman, storj, systemd, traffic, uplink):
         made[module.KIND] = module.Actuator()
     return made
 
@@ -158,6 +159,8 @@ def kinds(target: Target, backends: Actuators, resources: Iterable[Resource] = R
         found.append(runtime)
     if not resources.isdisjoint(_BY_NETWORK - own) and target.is_capped and runtime in ("docker", "podman"):
         found.append("traffic")
+    if not resources.isdisjoint(_BY_UNIT - own) and target.is_capped and runtime == "systemd":
+        found.append("uplink")
     return tuple(kind for kind in found if kind in backends)
 
 
@@ -345,7 +348,7 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     actions: list[Action] = []
     notes: list[str] = []
     for kind, one in observed.items():
-        wanted = _without_own(protocol, grant) if kind == "traffic" else grant
+        wanted = _without_own(protocol, grant) if kind in ("traffic", "uplink") else grant
         found = backends[kind].actions(target, one, wanted, why)
         if kind == target.options.runtime and not one.running:
             notes.append(f"{named(target)} is stopped; it is limited when it runs")

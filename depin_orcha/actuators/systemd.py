@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from depin_orcha.bounds import bounds, granted, refuse_memory, refused
+from depin_orcha.bounds import bounds, granted, refuse_memory, refused, unit_of
 from depin_orcha.cgroups import DEFAULT_WEIGHT, Enforced, enforced_in
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, RunCommand
@@ -29,7 +29,6 @@ WEIGHT_STEP = 0.05
 MEMORY_STEP_BYTES = 1024 * 1024
 _UNIT = ("Id", "LoadState", "ActiveState", "ControlGroup")
 _BOOT = "UserspaceTimestampMonotonic"
-_ENGINES = ("docker-", "libpod-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +63,7 @@ class Actuator:
 
     def read(self, target: Target, reader: Reader) -> Unit:
         """The target's unit; asks the manager by commands that only read, and the kernel by file."""
-        name = target.options.unit
-        if name is None:
-            raise ActuatorError(FailureKind.CONFIG, f"{target.node} has no unit", "set its unit option to a name")
-        if name.startswith(_ENGINES):
-            raise ActuatorError(
-                FailureKind.CONFIG,
-                f"{target.node}: unit {name} belongs to a container engine, which would undo what is set there",
-                'set runtime = "docker" or "podman", and container',
-            )
-        return _unit(name, target.cpu_count, reader)
+        return _unit(unit_of(target), target.cpu_count, reader)
 
     def actions(self, target: Target, observed: Unit, grant: Grant, why: str) -> list[Action]:
         """One command for each of CPU, weight and memory that differs from the grant by a step.

@@ -43,6 +43,9 @@ for name in cpu cpuacct memory; do
   mount -t cgroup -o $name cgroup root/sys/fs/cgroup/$name
   mount -o remount,bind,{access} root/sys/fs/cgroup/$name
 done"""
+_BOTH = """
+mkdir root/sys/fs/cgroup/unified
+mount -t cgroup2 cgroup2 root/sys/fs/cgroup/unified"""
 _SHOWN = """
 mkdir -p root{path}
 mount --bind {path} root{path}"""
@@ -53,11 +56,12 @@ class Systemd:
     """Lives as long as the context, in namespaces and control groups of its own; nothing of this machine's is changed.
 
     ``bin`` is a folder with a ``systemctl`` that speaks to it. ``is_heard``: does the kernel hear of limits? ``shows``:
-    folders that are the same inside.
+    folders that are the same inside. ``is_tracked``: has it groups of version 2 too, where the kernel here has both?
     """
 
-    def __init__(self, *, is_heard: bool = True, shows: Iterable[Path] = ()) -> None:
+    def __init__(self, *, is_heard: bool = True, shows: Iterable[Path] = (), is_tracked: bool = False) -> None:
         self._is_heard = is_heard
+        self._is_tracked = is_tracked
         self._shows = tuple(shows)
 
     def __enter__(self) -> Self:
@@ -75,6 +79,8 @@ class Systemd:
         hierarchies = [_GROUPS] if is_2 else [one for one in _GROUPS.iterdir() if (one / "cgroup.procs").exists()]
         self._groups = [hierarchy / self._folder.name for hierarchy in hierarchies]
         groups = _VERSION_2 if is_2 else _VERSION_1.format(access="rw" if self._is_heard else "ro")
+        if self._is_tracked and not is_2:
+            groups += _BOTH
         shown = "".join(_SHOWN.format(path=path) for path in self._shows)
         script = _MACHINE.format(folder=self._folder / "machine", groups=groups, shown=shown)
         try:
