@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.real
 PROJECT = Path(__file__).parents[2]
 PEER = "10.98.0.2"
 CAP_BPS = 20_000_000
+BUCKET = ("rate", "3mbit", "burst", "32k", "latency", "100ms")
 SERVER = "exec unshare --net sh -c 'ip link set lo up; exec iperf3 --server'"
 CLIENT = (
     "while sleep 0.1; do [ -e /run/go-{unit} ] || continue; rm /run/go-{unit}; "
@@ -59,6 +61,7 @@ class Owner:
     def __init__(self, machine: Systemd, folder: Path) -> None:
         self.machine = machine
         self.folder = folder
+        self.path = ""
 
     def nodes(self, *units: str) -> None:
         text = "".join(
@@ -76,7 +79,8 @@ class Owner:
     def __call__(self, *words: str, exits: int = 0) -> dict[str, Any]:
         argv = [sys.executable, "-m", "depin_orcha", *words, "--json"]
         argv += ["--config", str(self.folder / "config.toml"), "--db", str(self.folder / "orcha.db")]
-        done = self.machine.inside("env", f"HOME={self.folder}", f"PYTHONPATH={PROJECT}", *argv)
+        settings = (f"HOME={self.folder}", f"PYTHONPATH={PROJECT}", f"PATH={self.path}{os.environ['PATH']}")
+        done = self.machine.inside("env", *settings, *argv)
         assert done.returncode == exits, done.stdout + done.stderr
         return json.loads(done.stdout)
 
@@ -130,3 +134,62 @@ def test_a_unit_is_held_and_another_is_not(owner: Owner) -> None:
     assert owner.ours() == (False, False)
     assert owner.measured_bps("sends") > 10 * CAP_BPS
     assert owner.states("apply", "--release", "--yes") == []
+
+
+def test_two_nodes_share_the_queue_and_the_last_one_takes_it_along(owner: Owner) -> None:
+    owner.nodes("one", "two")
+    grants = {"one": CAP_BPS, "two": CAP_BPS / 2}
+    for node, bps in grants.items():
+        owner.plan(node, bps)
+        assert owner.states("apply", "--yes", "--node", node) == [("done", bps)]
+    assert owner.measured_bps("one") == pytest.approx(CAP_BPS, rel=0.1)
+    assert owner.measured_bps("two") == pytest.approx(CAP_BPS / 2, rel=0.1)
+
+    owner.machine("stop", "one")
+    assert owner.states("apply", "--release", "--yes", "--node", "one") == [("done", None)], "also of a stopped unit"
+    assert owner.ours() == (True, True)
+    assert owner.measured_bps("two") == pytest.approx(CAP_BPS / 2, rel=0.1)
+    assert owner.states("apply", "--release", "--yes") == [("done", None)]
+    assert owner.ours() == (False, False)
+
+
+def test_a_rate_is_changed_in_place_and_by_hand_it_is_left(owner: Owner) -> None:
+    owner.nodes("changes")
+    owner.plan("changes", CAP_BPS)
+    owner("apply", "--yes")
+    owner.plan("changes", CAP_BPS / 2)
+    assert owner.states("apply", "--yes") == [("done", CAP_BPS / 2)]
+    assert owner.measured_bps("changes") == pytest.approx(CAP_BPS / 2, rel=0.1)
+    assert owner.states("apply", "--rollback", "--yes") == [("done", CAP_BPS)], "what the plan before had set"
+
+    owner.machine.inside("nft", "delete", "table", "inet", "depin_orcha")
+    assert [one[0] for one in owner.states("apply", "--yes")] == ["skipped"]
+    assert owner.states("apply", "--reclaim", "changes", "--yes") == [("done", CAP_BPS)]
+
+
+def test_a_queue_of_somebody_else_is_left_alone(owner: Owner) -> None:
+    owner.nodes("guest")
+    owner.machine.inside("tc", "qdisc", "add", "dev", "up0", "root", "handle", "1:", "tbf", *BUCKET)
+    owner.plan("guest", CAP_BPS)
+    (failure,) = owner("apply", "--yes", exits=3)["failures"]
+    assert failure["kind"] == "config"
+    assert "what up0 sends is shaped by somebody else (tbf 1:)" in failure["message"]
+    assert "tbf 1:" in owner.machine.inside("tc", "qdisc", "show", "dev", "up0").stdout
+    assert owner.ours() == (False, False)
+
+
+def test_what_works_in_part_is_undone_as_a_whole(owner: Owner) -> None:
+    """As on a kernel that has nftables, but not this kind of queue."""
+    owner.nodes("half")
+    owner.plan("half", CAP_BPS)
+    poor = owner.folder / "tc"
+    poor.write_text(
+        '#!/bin/sh\n[ "$2" = replace ] && { echo "Error: no such kind" >&2; exit 2; }\nexec /sbin/tc "$@"\n'
+    )
+    poor.chmod(0o755)
+    owner.path = f"{owner.folder}:"
+    (action,) = owner("apply", "--yes", exits=3)["data"]["actions"]
+    assert (action["state"], "Error: no such kind" in action["detail"]) == ("undone", True)
+    assert owner.ours() == (False, False)
+    owner.path = ""
+    assert owner.states("apply", "--yes") == [("done", CAP_BPS)]
