@@ -32,6 +32,7 @@ _BY_PROTOCOL = {
 _BY_RUNTIME = frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES))
 _BY_NETWORK = frozenset((Resource.UPLINK_BPS, Resource.DOWNLINK_BPS))
 _BY_UNIT = frozenset((Resource.UPLINK_BPS,))
+_ON_NETWORK = ("traffic", "uplink")
 Offers = Callable[[str], Sequence[Mapping[str, Any]]]
 """Live offers of a Golem node, by node name: the members of yagna's ``/market-api/v1/offers`` as they are."""
 
@@ -348,10 +349,11 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     actions: list[Action] = []
     notes: list[str] = []
     for kind, one in observed.items():
-        wanted = _without_own(protocol, grant) if kind in ("traffic", "uplink") else grant
+        wanted = _without_own(protocol, grant) if kind in _ON_NETWORK else grant
         found = backends[kind].actions(target, one, wanted, why)
-        if kind == target.options.runtime and not one.running:
-            notes.append(f"{named(target)} is stopped; it is limited when it runs")
+        stopped = f"{named(target)} is stopped; it is limited when it runs"
+        if kind in (target.options.runtime, *_ON_NETWORK) and not one.running and stopped not in notes:
+            notes.append(stopped)
         if kind == target.options.runtime and found and not target.is_capped:
             notes.append(f"{protocol} gets a weight and no hard limit: a starved node loses more than the cap earns")
         if kind == "mysterium" and found and not one.shaper.userspace:

@@ -73,6 +73,7 @@ class Uplink:
 
     ``group`` is None while the unit is stopped; ``rates`` are those of the node's class by device, also of a device
     that was the default once; ``ruled`` are the groups that its rule names, a mere number where there is no such group.
+    ``obstacle``: why nothing may be set, though what is there may still be taken away; ``device`` may be "" then.
     """
 
     unit: str
@@ -82,6 +83,7 @@ class Uplink:
     rates: dict[str, int]
     ruled: tuple[str, ...]
     has_chain: bool
+    obstacle: ActuatorError | None = None
 
     @property
     def running(self) -> bool:
@@ -111,7 +113,11 @@ class Actuator:
 
         A stopped unit is left alone, as it has no control group.
         """
-        if observed.group is None or Resource.UPLINK_BPS not in grant:
+        if Resource.UPLINK_BPS not in grant:
+            return []
+        if observed.obstacle is not None:
+            raise observed.obstacle
+        if observed.group is None:
             return []
         wanted = _as_told(int(grant[Resource.UPLINK_BPS]))
         if wanted < LEAST_BPS:
@@ -125,7 +131,7 @@ class Actuator:
         """Puts back what stood before our first write since the unit was started; else takes away all that is ours."""
         why = "put back what stood before depin-orcha"
         before = original([action for action in done if action.target == _identity(observed)]).get(KEY)
-        if before is not None and observed.group is not None:
+        if before is not None and observed.group is not None and observed.obstacle is None:
             now = observed.limit_bps
             return [] if now == before else [_action(target.node, observed, now, before, why)]
         if not observed.is_left:
@@ -168,28 +174,36 @@ class Actuator:
 
 
 def _uplink(node: str, name: str, reader: Reader) -> Uplink:
-    told = _properties(reader.output(["systemctl", "show", name, f"--property={','.join(_UNIT)}"]))
     try:
-        if told["LoadState"] == "not-found":
-            raise TargetGoneError(
-                FailureKind.TRANSIENT, f"there is no unit {name}", "check its name: systemctl list-units --all"
-            )
-        unit, invocation = told["Id"], told["InvocationID"]
-        path = told["ControlGroup"] if told["ActiveState"] in ("active", "reloading", "refreshing") else ""
-    except KeyError as error:
-        raise ActuatorError(FailureKind.SHAPE, f"systemctl describes {name} in an unknown form ({error!r})") from error
-    if told.get("PrivateNetwork") == "yes" or told.get("NetworkNamespacePath"):
-        raise _unsupported(unit, "it has a network of its own")
-    group = _group(unit, path, reader) if path else None
-    try:
-        device = _device(unit, reader)
-        rates = _rates(node, device, reader)
-        ruled, has_chain = _ruled(node, group, reader)
+        return _found(node, name, reader)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ActuatorError(
-            FailureKind.SHAPE, f"ip, tc or nft describes the network in an unknown form ({error!r})"
+            FailureKind.SHAPE, f"systemctl, ip, tc or nft describes unit {name} in an unknown form ({error!r})"
         ) from error
-    return Uplink(unit, invocation, device, group, rates, ruled, has_chain)
+
+
+def _found(node: str, name: str, reader: Reader) -> Uplink:
+    told = _properties(reader.output(["systemctl", "show", name, f"--property={','.join(_UNIT)}"]))
+    if told["LoadState"] == "not-found":
+        raise TargetGoneError(
+            FailureKind.TRANSIENT, f"there is no unit {name}", "check its name: systemctl list-units --all"
+        )
+    unit, invocation = told["Id"], told["InvocationID"]
+    path = told["ControlGroup"] if told["ActiveState"] in ("active", "reloading", "refreshing") else ""
+    group, device, obstacle = None, "", None
+    try:
+        if told.get("PrivateNetwork") == "yes" or told.get("NetworkNamespacePath"):
+            raise _unsupported(unit, "it has a network of its own")
+        group = _group(unit, path, reader) if path else None
+        device = _device(unit, reader)
+    except ActuatorError as error:
+        if error.kind is not FailureKind.UNSUPPORTED:
+            raise
+        obstacle = error
+    queues = _json(["tc", "-j", "qdisc", "show"], reader)
+    rates = _rates(node, queues, reader)
+    ruled, has_chain = _ruled(node, group, reader)
+    return Uplink(unit, invocation, device, group, rates, ruled, has_chain, obstacle or _foreign(device, queues))
 
 
 def _properties(text: str) -> dict[str, str]:
@@ -215,28 +229,35 @@ def _device(unit: str, reader: Reader) -> str:
         routes = [one for one in routes if one.get("type") not in _NO_ROUTE]
         if routes:
             best = min(int(one.get("metric", 0)) for one in routes)
-            devices |= {str(one.get("dev", "several")) for one in routes if int(one.get("metric", 0)) == best}
-    if len(devices) != 1 or devices == {"several"}:
+            used = [one for one in routes if int(one.get("metric", 0)) == best]
+            devices |= {str(hop["dev"]) for one in used for hop in one.get("nexthops", [one])}
+    if len(devices) != 1:
         raise _unsupported(
             unit, f"there is no single device of the default route ({', '.join(sorted(devices)) or 'none'})"
         )
     return devices.pop()
 
 
-def _rates(node: str, device: str, reader: Reader) -> dict[str, int]:
-    """The rate of the node's class in bits per second, by device. What the kernel put there itself has handle 0."""
-    ours: list[str] = []
-    for one in _json(["tc", "-j", "qdisc", "show"], reader):
-        if one.get("root") and one["kind"] == "htb" and one["handle"] == HANDLE:
-            ours.append(one["dev"])
-        elif one.get("root") and one["dev"] == device and one["handle"] != "0:":
-            raise ActuatorError(
+def _is_ours(queue: dict[str, Any]) -> bool:
+    return bool(queue.get("root")) and queue["kind"] == "htb" and queue["handle"] == HANDLE
+
+
+def _foreign(device: str, queues: list[dict[str, Any]]) -> ActuatorError | None:
+    """The error where somebody else shapes a device; what the kernel put there itself has handle 0."""
+    for one in queues:
+        if one.get("root") and one["dev"] == device and one["handle"] != "0:" and not _is_ours(one):
+            return ActuatorError(
                 FailureKind.CONFIG,
                 f"what {device} sends is shaped by somebody else ({one['kind']} {one['handle']})",
                 f"leave it to that, or take that away first: tc qdisc del dev {device} root",
             )
+    return None
+
+
+def _rates(node: str, queues: list[dict[str, Any]], reader: Reader) -> dict[str, int]:
+    """The rate of the node's class in bits per second, by device."""
     found: dict[str, int] = {}
-    for name in ours:
+    for name in (str(one["dev"]) for one in queues if _is_ours(one)):
         # Plain text: iproute2 6.1 knows no JSON for this kind.
         classes = _output(["tc", "class", "show", "dev", name], reader)
         line = re.search(rf"^class htb {HANDLE}{_minor(node):x} .*", classes, re.MULTILINE)
@@ -324,7 +345,7 @@ def _steps(node: str, observed: Uplink, bps: int | None) -> Steps:
     minor = _minor(node)
     classid = f"{HANDLE}{minor:x}"
     if bps is None:
-        devices = dict.fromkeys((observed.device, *observed.rates))
+        devices = dict.fromkeys((*([observed.device] if observed.device else ()), *observed.rates))
         classes = (RunCommand(("sh", "-c", _DELETE_CLASS, device, classid)) for device in devices)
         return Steps((RunCommand(("sh", "-c", _DELETE_RULE, _chain(node))), *classes))
     if observed.group is None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from apply_parts import BACKENDS, FolderMachine
 
-from depin_orcha.actuators import Target, TargetGoneError, from_json, kinds, to_json
+from depin_orcha.actuators import Target, TargetGoneError, from_json, kinds, route, to_json
 from depin_orcha.adapters import NodeOptions
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, Resource, RunCommand, Steps
@@ -237,6 +237,9 @@ def test_release_of_a_stopped_unit(machine: Machine) -> None:
     machine.unit |= {"ActiveState": "inactive", "ControlGroup": ""}
     machine.rule("46062")
     assert machine.wanted(25e6) == [], "a stopped unit is left alone"
+    observed = {"uplink": machine.read()}
+    planned = route(machine.target(), observed, {UP: 25e6}, "plan 1", BACKENDS, busy=None)
+    assert planned.notes == ("unit n is stopped; it is limited when it runs",)
     (lift,) = machine.released(action)
     assert (lift.call, lift.undo) == (action.undo, None)
 
@@ -269,6 +272,18 @@ def test_a_queue_of_somebody_else_is_left_alone(machine: Machine, queue: dict[st
     assert caught.value.kind is FailureKind.CONFIG
 
 
+def test_what_is_ours_goes_also_where_nothing_may_be_set_any_more(machine: Machine) -> None:
+    (action,) = machine.wanted(25e6)
+    machine.rule(GROUP)
+    machine.tell(queues=[{"kind": "tbf", "handle": "1:", "root": True, "dev": "eth0"}])
+    (lift,) = machine.released(action)
+    assert typed(lift.call) == typed(action.undo)
+    machine.tell(**{"routes-4": []})
+    machine.limited()
+    (lift,) = machine.released(action)
+    assert typed(lift.call) == typed(action.undo)
+
+
 def test_two_nodes_of_one_class_are_refused(machine: Machine) -> None:
     machine.queue("25Mbit")
     machine.rule(GROUP, owner="m")
@@ -282,6 +297,7 @@ def test_two_nodes_of_one_class_are_refused(machine: Machine) -> None:
     [
         ([{"dev": "wlan0", "metric": 600}, {"dev": "eth0", "metric": 100}], "eth0"),
         ([{"dev": "lo", "type": "unreachable"}, {"dev": "eth0", "metric": 1024}], "eth0"),
+        ([{"nexthops": [{"dev": "eth0", "via": "a"}, {"dev": "eth0", "via": "b"}]}], "eth0"),
     ],
 )
 def test_the_route_that_counts(machine: Machine, routes: list[dict[str, Any]], device: str) -> None:
@@ -293,7 +309,7 @@ def test_the_route_that_counts(machine: Machine, routes: list[dict[str, Any]], d
     ("routes", "said"),
     [
         ([], r"\(none\)"),
-        ([{"nexthops": [{"dev": "eth0"}, {"dev": "eth1"}]}], r"\(several\)"),
+        ([{"nexthops": [{"dev": "eth0"}, {"dev": "eth1"}]}], r"\(eth0, eth1\)"),
         ([{"dev": "eth0"}, {"dev": "eth1"}], r"\(eth0, eth1\)"),
     ],
 )
@@ -310,7 +326,7 @@ def test_version_6_of_ip_over_another_device_would_not_be_held(machine: Machine)
     assert machine.read().device == "eth0"
     machine.tell(**{"routes-6": [{"dst": "default", "dev": "tun0"}]})
     with pytest.raises(ActuatorError, match=r"no single device .* \(eth0, tun0\)"):
-        machine.read()
+        machine.wanted(25e6)
 
 
 @pytest.mark.parametrize(
@@ -319,14 +335,14 @@ def test_version_6_of_ip_over_another_device_would_not_be_held(machine: Machine)
 def test_a_unit_whose_packets_cannot_be_told(machine: Machine, key: str, value: str) -> None:
     machine.unit[key] = value
     with pytest.raises(ActuatorError, match=r"what unit n\.service sends cannot be limited") as caught:
-        machine.read()
+        machine.wanted(25e6)
     assert caught.value.kind is FailureKind.UNSUPPORTED
 
 
 def test_version_1_alone_does_not_do(machine: Machine) -> None:
     machine.write("/proc/self/mountinfo", "30 20 0:20 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n")
     with pytest.raises(ActuatorError, match="no control group of version 2"):
-        machine.read()
+        machine.wanted(25e6)
 
 
 def test_units_of_engines_and_missing_ones(machine: Machine) -> None:
