@@ -22,7 +22,19 @@ from .hands import Past, by_hand, done, is_told
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from .types import (
+    Action,
+    ActionState,
+    Call,
+    Failure,
+    Group,
+    HttpCall,
+    HttpCalls,
+    Resource,
+    RunCommand,
+    Steps,
+    WriteLine,
+)
 
 
 @dataclass(slots=True)
@@ -205,7 +217,7 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine | Group)), None),
             "request": _request(calls),
             "state": str(state),
             "detail": detail,

@@ -80,6 +80,22 @@ def enforced_in(text: Text, path: str) -> Enforced:
     return _enforced(text, mounts or "", dict.fromkeys(_paths(groups or ""), path), strict=False)
 
 
+def paths_of(text: Text, pid: int) -> dict[str, str] | None:
+    """Paths of the control groups of a process by controller, version 2 under the empty name; None without it."""
+    groups = text(f"/proc/{pid}/cgroup")
+    return None if groups is None else _paths(groups)
+
+
+def folder_of(text: Text, paths: dict[str, str], controller: str) -> str:
+    """Where the files of that controller are, of the group at one of ``paths``. Raises ``ActuatorError``."""
+    return _folder(paths, text("/proc/self/mountinfo") or "", controller)
+
+
+def enforced_at(text: Text, paths: dict[str, str]) -> Enforced:
+    """Limits of the control groups at ``paths`` themselves, not of those above. Raises ``ActuatorError``."""
+    return _enforced(text, text("/proc/self/mountinfo") or "", paths, strict=False)
+
+
 def _paths(groups: str) -> dict[str, str]:
     """Path of the group by controller; version 2 stands under the empty name."""
     paths: dict[str, str] = {}

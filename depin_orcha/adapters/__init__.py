@@ -44,6 +44,8 @@ class NodeOptions(BaseModel):
     """Name or id of its container (docker, podman)."""
     unit: str | None = None
     """Name of its unit (systemd)."""
+    process: str | None = None
+    """Its program as ``ps`` shows it, or the program's full path (process)."""
     account: str | None = None
     """Nodes that share one income carry the same account."""
     disk: str | None = None
@@ -67,6 +69,8 @@ class NodeOptions(BaseModel):
             raise ValueError(f'runtime "{self.runtime}" needs the name of its container')
         if self.runtime == "systemd" and not self.unit:
             raise ValueError('runtime "systemd" needs the name of its unit')
+        if self.runtime == "process" and not self.process:
+            raise ValueError('runtime "process" needs the name of its process')
         return self
 
 
