@@ -73,6 +73,7 @@ def _leave(group: Path) -> None:
             time.sleep(0.05)  # what has just ended still counts for a moment
         else:
             return
+    raise ActuatorError(FailureKind.TRANSIENT, f"{group} is still in use", f"see {group}/cgroup.procs")
 
 
 def _held(group: Path) -> list[int]:

@@ -46,8 +46,8 @@ class Process:
     """The node's process as the kernel holds it; ``pid`` is 0 while there is none.
 
     ``inside`` are the groups of ours that hold it, by controller, and ``home`` the folders of the groups they are to be
-    made in, for version 1; for version 2 ``inside`` has our scope under the empty name. ``astray`` are those below it
-    that are not where it is.
+    made in, for version 1; for version 2 it is our scope, and None. ``astray`` are those below it that are not where it
+    is.
     """
 
     node: str
@@ -140,7 +140,7 @@ class Actuator:
         found = self._look(Process(action.node, action.target["process"], pid), reader)
         (key,) = action.after
         strays = ", ".join(str(one) for one in found.astray)
-        contradiction = f"below process {pid}, but not in its group: {strays}" if strays else ""
+        contradiction = f"below process {pid}, but not where it is: {strays}" if strays else ""
         return Reading({key: (found.values or FREE)[key]}, (found.evidence or {})[key], contradiction)
 
     def grant(self, done: Sequence[Action]) -> Grant:
@@ -194,14 +194,6 @@ def _in_version_1(observed: Process, paths: dict[str, str], reader: Reader) -> P
     inside = {one: folder for one, folder in folders.items() if PurePath(folder).name == group}
     home = {one: str(PurePath(folder).parent) if one in inside else folder for one, folder in folders.items()}
     values, evidence, used = _held(observed, enforced_at(reader.text, paths), inside, paths)
-    astray = tuple(
-        pid
-        for pid in observed.pids
-        for there in [paths_of(reader.text, pid)]
-        if there is not None
-        and started(reader.text, pid) is not None
-        and not all(f"{there.get(one, '')}/".startswith(f"{paths[one]}/") for one in inside)
-    )
     has_swap = reader.text(f"{folders.get('memory')}/memory.memsw.limit_in_bytes") is not None
     return replace(
         observed,
@@ -210,7 +202,7 @@ def _in_version_1(observed: Process, paths: dict[str, str], reader: Reader) -> P
         values=values,
         evidence=evidence,
         used_bytes=used,
-        astray=astray,
+        astray=_astray(observed, group, reader),
         has_swap=has_swap,
     )
 
@@ -223,17 +215,18 @@ def _in_version_2(observed: Process, paths: dict[str, str], reader: Reader) -> P
             'run it in a container and set runtime = "docker" or "podman", and container',
         )
     scope = scope_of(observed.node, observed.pid)
-    is_inside = f"/{scope}" in paths[""]
-    inside = {"cpu": scope, "memory": scope} if is_inside else {}
+    head, found, _ = paths[""].partition(f"/{scope}")
+    inside = {"cpu": scope, "memory": scope} if found else {}
+    paths = {"": head + found or "/"}  # it may have groups of its own below
     values, evidence, used = _held(observed, enforced_at(reader.text, paths), inside, paths)
-    astray = tuple(
-        pid
-        for pid in observed.pids
-        if is_inside and started(reader.text, pid) is not None
-        for there in [paths_of(reader.text, pid)]
-        if there is not None and f"/{scope}" not in there[""]
+    return replace(
+        observed,
+        inside=inside,
+        values=values,
+        evidence=evidence,
+        used_bytes=used,
+        astray=_astray(observed, scope, reader),
     )
-    return replace(observed, inside=inside, values=values, evidence=evidence, used_bytes=used, astray=astray)
 
 
 def _held(
@@ -255,6 +248,18 @@ def _held(
         else:
             told[key] = f"{told[key]}, with process {observed.pid} in it"
     return values, told, (found.memory_used_bytes or 0) if "memory" in inside else 0
+
+
+def _astray(observed: Process, group: str, reader: Reader) -> tuple[int, ...]:
+    """Those below the process that are in a group of ours while it is not, or the other way round."""
+
+    def ours(pid: int) -> set[str]:
+        paths = paths_of(reader.text, pid) or {}
+        return {one for one, path in paths.items() if f"/{group}/" in f"{path}/" and one in ("cpu", "memory", "")}
+
+    own = ours(observed.pid)
+    apart = [pid for pid in observed.pids if ours(pid) != own]
+    return tuple(pid for pid in apart if started(reader.text, pid) is not None)
 
 
 def group_of(node: str) -> str:

@@ -35,7 +35,7 @@ IDLE = "import time\nwhile True: time.sleep(1)"
 TWO_BUSY = "import os\nos.fork()\nwhile True: pass"
 FORKING = (
     "import os, signal, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
-    "while True:\n  if os.fork() == 0:\n    time.sleep(0.5)\n    os._exit(0)\n  time.sleep(0.002)"
+    "while True:\n  if os.fork() == 0:\n    time.sleep(2)\n    os._exit(0)\n  time.sleep(0.005)"
 )
 ALLOCATING = (
     "import signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: kept.append(b'x' * 104857600))\nkept = []\n"
@@ -171,12 +171,28 @@ def test_it_uses_what_it_may_and_is_lifted_again(home: Home, world: Outside, cod
 
 def test_what_is_forked_meanwhile_is_inside(home: Home, world: Outside) -> None:
     child = home.start(FORKING)
-    assert do(wanted(home, world, {CPU: 0.3}), world) == ["done"]
-    for _ in range(20):
-        everything = {child.pid, *(one.pid for one in psutil.Process(child.pid).children(recursive=True))}
-        assert len(everything) > 20
-        assert {int(pid) for pid in (home.groups["cpu"] / "cgroup.procs").read_text().split()} == set()
-        time.sleep(0.05)
+    (action,) = wanted(home, world, {CPU: 0.3})
+    world.act(action.call)
+    outside = (home.groups["cpu"] / "cgroup.procs").read_text().split()
+    assert outside == [], "what was forked while the others were moved"
+    assert len(home.held("cpu")) > 20
+    assert not PROCESS.read_back(action, world).contradiction
+    stray = psutil.Process(child.pid).children()[-1].pid
+    (home.groups["cpu"] / "cgroup.procs").write_text(str(stray))
+    assert f"not where it is: {stray}" in PROCESS.read_back(action, world).contradiction
+
+
+def test_who_ended_and_who_moved_on_need_no_move(home: Home, world: Outside) -> None:
+    """One that nobody waits for stays listed for ever; one that moved into a group below ours is inside."""
+    child = home.start(f"import os\nif os.fork() == 0: os._exit(0)\nif os.fork() == 0: os.setsid()\n{IDLE}")
+    done = wanted(home, world, {CPU: 0.3})
+    assert do(done, world) == ["done"]
+    assert len(home.held("cpu")) == 2
+    inner = home.ours("cpu") / "inner"
+    inner.mkdir()
+    (inner / "cgroup.procs").write_text(str(next(iter(home.held("cpu") - {child.pid}))))
+    assert do(wanted(home, world, {CPU: 0.2}), world) == ["done"]
+    assert home.held("cpu") == {child.pid}
 
 
 def test_more_memory_than_it_may_have_ends_it(home: Home, world: Outside) -> None:
