@@ -46,7 +46,7 @@ def topmost(name: str, processes: Mapping[int, Running]) -> list[int]:
 
 def tree(root: int, processes: Mapping[int, Running]) -> list[int]:
     """A process and all that stand below it."""
-    return [root, *sorted(pid for pid in processes if root in _above(pid, processes))]
+    return [root, *sorted(pid for pid in processes if pid != root and root in _above(pid, processes))]
 
 
 def started(text: Text, pid: int) -> int | None:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import pytest
 from apply_parts import MemoryJournal, golem_target
 from real.golem_owner import Owner, golem_owner, plan
 from real.namespace import unavailable
+from real.systemd import Systemd
 
 from depin_orcha.actuators import Target, TargetGoneError, actuators
+from depin_orcha.actuators.process import FREE, Process
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import execute, recover
 from depin_orcha.outside import Outside
-from depin_orcha.types import Action, ActionState, Resource
+from depin_orcha.types import Action, ActionState, Resource, RunCommand, Steps
 
 pytestmark = pytest.mark.real
 CPU, MEMORY = Resource.CPU_CORES, Resource.MEMORY_BYTES
@@ -281,6 +284,45 @@ def test_the_command_told_to_a_person_does_the_same(home: Home, world: Outside) 
     subprocess.run(["sh", "-ec", PROCESS.advice(back)], check=True)
     assert not home.ours("cpu").exists()
     assert child.poll() is None
+
+
+def test_systemd_takes_the_commands_for_version_2() -> None:
+    """On whatever version its machine has: they name no control group."""
+    with Systemd() as machine:
+        code = "sleep 300 & echo $! >/tmp/pids; sleep 300 & echo $! >>/tmp/pids; sleep 300 & echo $! >>/tmp/pids"
+        machine.inside("sh", "-c", f"({code}) >/dev/null 2>&1 </dev/null &")
+        time.sleep(0.5)
+        first, second, stray = (int(pid) for pid in machine.inside("cat", "/tmp/pids").stdout.split())
+        found = Process("golem_1", "sleep", first, pids=(first, second))
+        where = golem_target(runtime="process", process="sleep")
+        grant = {CPU: 0.25, MEMORY: 64 * MIB}
+        found = replace(found, cpu_count=2, host_memory_bytes=2**33)
+        scope = f"depin_orcha-golem_1-{first}.scope"
+
+        def run(action: Action) -> None:
+            calls = action.call.calls if isinstance(action.call, Steps) else (action.call,)
+            for call in calls:
+                assert isinstance(call, RunCommand)
+                done = machine.inside(*call.argv)
+                assert done.returncode == 0, done.stderr
+
+        def held() -> list[str]:
+            group = f"/sys/fs/cgroup/cpu{machine('show', '-P', 'ControlGroup', scope).strip()}"
+            told = machine.inside("sh", "-c", f"cat {group}/cgroup.procs {group}/cpu.cfs_quota_us").stdout.split()
+            return [*sorted(told[:-1], key=int), told[-1]]
+
+        for action in PROCESS.actions(where, found, grant, "plan 1"):
+            run(action)
+        machine.until(scope, "active")
+        assert held() == [str(first), str(second), "25000"]
+        assert machine("show", "-P", "MemoryMax", scope).strip() == str(64 * MIB)
+        inside = replace(found, inside={"cpu": scope}, values={**FREE, "cpu_cores": 0.25}, astray=(stray,))
+        (more,) = PROCESS.actions(where, inside, {CPU: 0.5}, "plan 2")
+        run(more)
+        assert held() == [str(first), str(second), str(stray), "50000"]
+        (lift,) = PROCESS.release(where, replace(inside, astray=()), [replace(more, before={"cpu_cores": None})])
+        run(lift)
+        assert held()[-1] == "-1"
 
 
 @pytest.fixture
