@@ -354,7 +354,8 @@ def _scope(observed: Process, key: str, value: Any) -> tuple[RunCommand | Steps,
     }
     name, amount = told[key]
     pids = (str(len(observed.pids)), *(str(pid) for pid in observed.pids))
-    properties = ("2", "PIDs", "au", *pids, name, "t", str(amount()))
+    # only what is delegated can be given more processes later
+    properties = ("3", "PIDs", "au", *pids, "Delegate", "b", "true", name, "t", str(amount()))
     return _manager("StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "fail", *properties, "0"), inside
 
 

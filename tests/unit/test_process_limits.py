@@ -401,7 +401,7 @@ def test_version_2_with_systemd_adopts_it_into_a_scope(machine_2: Machine) -> No
     assert isinstance(cpu.call, RunCommand)
     assert cpu.call.argv[5:] == (
         "StartTransientUnit", "ssa(sv)a(sa(sv))", SCOPE, "fail",
-        "2", "PIDs", "au", "2", "77", "78", "CPUQuotaPerSecUSec", "t", "500000", "0",
+        "3", "PIDs", "au", "2", "77", "78", "Delegate", "b", "true", "CPUQuotaPerSecUSec", "t", "500000", "0",
     )  # fmt: skip
     lift = RunCommand(("systemctl", "set-property", "--runtime", SCOPE, "CPUQuota="))
     assert cpu.undo == lift
