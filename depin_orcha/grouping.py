@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .actuators import TargetGoneError
+from .cgroups import keeper, paths_of
 from .errors import ActuatorError, FailureKind
 from .processes import running, started, tree
 from .types import Group
@@ -43,10 +44,10 @@ def _enter(group: Path, call: Group) -> None:
     """The limits stand already, so nothing is ever inside without them."""
     for _ in range(PASSES):
         inside = {pid for file in group.rglob("cgroup.procs") for pid in _held(file.parent)}
-        outside = [pid for pid in tree(call.pid, running()) if pid not in inside and started(_text, pid) is not None]
+        outside = [pid for pid in tree(call.pid, running()) if pid not in inside and _is_movable(pid)]
         if not outside:
             break
-        for pid in outside:
+        for pid in reversed(outside):  # the topmost last: until then it counts as not limited, should this end here
             _put(pid, group)
     else:
         raise ActuatorError(FailureKind.TRANSIENT, f"process {call.pid} forks faster than it can be moved to {group}")
@@ -80,6 +81,12 @@ def _held(group: Path) -> list[int]:
     with suppress(FileNotFoundError):
         return [int(line) for line in (group / "cgroup.procs").read_text().split()]
     return []
+
+
+def _is_movable(pid: int) -> bool:
+    """It has not ended, and no container or service keeps it."""
+    paths = paths_of(_text, pid)
+    return paths is not None and started(_text, pid) is not None and keeper(paths) is None
 
 
 def _put(pid: int, group: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any
 
 from depin_orcha.bounds import bounds, granted, refuse_memory, refused
-from depin_orcha.cgroups import DEFAULT_SHARES, DEFAULT_WEIGHT, Enforced, enforced_at, folder_of, paths_of
+from depin_orcha.cgroups import DEFAULT_SHARES, DEFAULT_WEIGHT, Enforced, enforced_at, folder_of, keeper, paths_of
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.processes import Listing, resident_bytes, running, started, topmost, tree
 from depin_orcha.types import Action, Group, RunCommand, Steps
@@ -32,8 +32,6 @@ MEMORY_STEP_BYTES = 1024 * 1024
 FREE: Mapping[str, Any] = {"cpu_cores": None, "cpu_weight": DEFAULT_WEIGHT, "memory_bytes": None}
 """What a process has while nobody gave it anything."""
 _CONTROLLER = {"cpu_cores": "cpu", "cpu_weight": "cpu", "memory_bytes": "memory"}
-_CONTAINER = re.compile(r"/(?:docker|libpod|crio|cri-containerd|kubepods|lxc)(?:[-_./:]|$)")
-_UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
 _MANAGER = (
     "org.freedesktop.systemd1",
     "/org/freedesktop/systemd1",
@@ -122,10 +120,13 @@ class Actuator:
         return _actions(observed, {key: one for key, one in wanted.items() if not _near(key, now[key], one)}, why)
 
     def release(self, target: Target, observed: Process, done: Sequence[Action]) -> list[Action]:  # noqa: ARG002
-        """Puts back what this very process had before our first write; the next one of its name was never ours."""
+        """Puts back what the process had before our first write; the next one of its name was never ours.
+
+        Unless it was born in our group, and is limited with it.
+        """
         if not observed.running:
             return []
-        before = original([action for action in done if action.target == observed.identity])
+        before = original([action for action in done if self._is_of(action, observed)])
         now = observed.values or FREE
         changes = {key: value for key, value in before.items() if not same(now[key], value)}
         return _actions(observed, changes, "put back what stood before depin-orcha")
@@ -159,6 +160,12 @@ class Actuator:
         calls = call.calls if isinstance(call, Steps) else (call,)
         return " && ".join(shlex.join(one.argv) for one in calls if isinstance(one, RunCommand))
 
+    def _is_of(self, action: Action, observed: Process) -> bool:
+        """Was it done to this process, or to one whose place it took in a group of ours, as a daemon does?"""
+        return action.target == observed.identity or any(
+            _CONTROLLER[key] in (observed.inside or {}) for key in action.after
+        )
+
     def _found(self, node: str, name: str, cpu_count: int, reader: Reader) -> Process:
         found = topmost(name, self._listing())
         if not found:
@@ -179,12 +186,14 @@ class Actuator:
         pid, paths, since = observed.pid, paths_of(reader.text, observed.pid), started(reader.text, observed.pid)
         if paths is None or since is None:
             raise ActuatorError(FailureKind.TRANSIENT, f"{observed.name} is not running: process {pid} has just ended")
-        _refuse_foreign(observed, paths)
-        pids = tuple(tree(pid, self._listing()))
+        _refuse_kept(observed, paths)
+        below = tree(pid, self._listing())
+        pids = tuple(one for one in below if keeper(paths_of(reader.text, one) or {}) is None)
         found = replace(observed, started=since, boot=_boot(reader), pids=pids)
         found = (_in_version_1 if "cpu" in paths else _in_version_2)(found, paths, reader)
-        used = resident_bytes(reader.text, pids)
-        return replace(found, used_bytes=max(used, found.used_bytes))
+        used = max(resident_bytes(reader.text, pids), found.used_bytes)
+        values = dict(FREE) if found.astray else found.values  # what limits a part of it is no limit
+        return replace(found, used_bytes=used, values=values)
 
 
 def _in_version_1(observed: Process, paths: dict[str, str], reader: Reader) -> Process:
@@ -272,22 +281,17 @@ def scope_of(node: str, pid: int) -> str:
     return f"depin_orcha-{node}-{pid}.scope"
 
 
-def _refuse_foreign(observed: Process, paths: Mapping[str, str]) -> None:
+def _refuse_kept(observed: Process, paths: Mapping[str, str]) -> None:
     """Raises ``ActuatorError`` where a service or a container holds the process: its limits are set there."""
-    for path in paths.values():
-        if _CONTAINER.search(path):
-            raise ActuatorError(
-                FailureKind.UNSUPPORTED,
-                f"{observed.node}: process {observed.pid} runs in a container ({path})",
-                'set runtime = "docker" or "podman", and container',
-            )
-        units = _UNIT.findall(path)
-        if units and units[-1].endswith(".service"):
-            raise ActuatorError(
-                FailureKind.UNSUPPORTED,
-                f"{observed.node}: process {observed.pid} belongs to {units[-1]}, which says what it gets",
-                f'set runtime = "systemd" and unit = "{units[-1]}"',
-            )
+    found = keeper(paths)
+    if found is None:
+        return
+    hint = f'set runtime = "systemd" and unit = "{found}"'
+    if found.startswith("/"):
+        hint, found = 'set runtime = "docker" or "podman", and container', f"the container of {found}"
+    raise ActuatorError(
+        FailureKind.UNSUPPORTED, f"{observed.node}: process {observed.pid} belongs to {found}, which has limits", hint
+    )
 
 
 def _boot(reader: Reader) -> str:

@@ -325,7 +325,8 @@ def test_it_is_proven_only_with_all_of_it_inside(machine: Machine) -> None:
     assert machine.backend.read_back(action, machine).values == {"cpu_cores": None}, "the group alone limits nobody"
     machine.move(77, own, "/home")
     reading = machine.backend.read_back(action, machine)
-    assert (reading.values, "78" in reading.contradiction) == ({"cpu_cores": 1.0}, True)
+    assert (reading.values, "78" in reading.contradiction) == ({"cpu_cores": None}, True), "a part of it is limited"
+    assert [one.after for one in machine.actions(target(), {CPU: 1.0})] == [{"cpu_cores": 1.0}], "ended half way"
     machine.move(78, f"{own}/inner", "/home")
     reading = machine.backend.read_back(action, machine)
     assert (reading.contradiction, "cpu.cfs_quota_us = 100000" in reading.evidence) == ("", True)
@@ -345,6 +346,30 @@ def test_release_of_two_values_leaves_with_the_last(machine: Machine) -> None:
     assert [call(one).leave for one in back] == [False, True]
 
 
+def test_who_took_the_place_of_another_in_our_group_is_lifted_as_well(machine: Machine) -> None:
+    """As a daemon does that forks and ends."""
+    machine.start(77)
+    machine.group("/home")
+    done = machine.actions(target(), {CPU: 0.5})
+    own = "/home/depin_orcha-golem_1"
+    machine.processes.clear()
+    machine.start(99, ticks=900, path=own)
+    machine.group(own, quota=50_000)
+    assert machine.actions(target(), {CPU: 0.5}) == []
+    (back,) = machine.backend.release(target(), machine.backend.read(target(), machine), done)
+    assert (back.after, call(back).leave, call(back).pid) == ({"cpu_cores": None}, True, 99)
+
+
+def test_what_a_container_below_it_holds_is_not_part_of_it(machine: Machine) -> None:
+    own = "/home/depin_orcha-golem_1"
+    machine.start(77, path=own)
+    machine.start(78, 77, "conmon", path="/libpod_parent/libpod-c0ffee")
+    machine.group(own, quota=50_000)
+    observed = machine.backend.read(target(), machine)
+    assert (observed.pids, observed.astray) == ((77,), ())
+    assert machine.actions(target(), {CPU: 0.5}) == []
+
+
 def test_what_was_forked_meanwhile_is_moved_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group, passes = tmp_path / "group", iter(range(1, 100))
     procs = group / "cgroup.procs"
@@ -357,9 +382,10 @@ def test_what_was_forked_meanwhile_is_moved_too(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(grouping, "running", lambda: listing(range(1, 1 + min(4, next(passes)))))
     monkeypatch.setattr(grouping, "started", lambda _text, _pid: 5)
+    monkeypatch.setattr(grouping, "paths_of", lambda _text, pid: {"cpu": "/docker/c0ffee" if pid == 4 else "/"})
     monkeypatch.setattr(grouping, "_put", put)
     grouping.move(Group(str(group), 1, 5, (("cpu.shares", "2"),)))
-    assert grouping._held(group) == [1, 2, 3, 4]
+    assert sorted(grouping._held(group)) == [1, 2, 3], "4 is in a container"
     monkeypatch.setattr(grouping, "running", lambda: listing(range(1, 10 + next(passes))))
     with pytest.raises(ActuatorError, match="forks faster"):
         grouping.move(Group(str(group), 1, 5))
@@ -413,7 +439,7 @@ def test_version_2_with_systemd_adopts_it_into_a_scope(machine_2: Machine) -> No
     machine_2.group(own, quota=50_000)
     machine_2.move(77, f"{own}/inner", "")
     reading = machine_2.backend.read_back(cpu, machine_2)
-    assert (reading.values, "78" in reading.contradiction) == ({"cpu_cores": 0.5}, True)
+    assert (reading.values, "78" in reading.contradiction) == ({"cpu_cores": None}, True)
     (more,) = machine_2.actions(target(), {CPU: 0.75})
     set_more = RunCommand(("systemctl", "set-property", "--runtime", SCOPE, "CPUQuota=75%"))
     assert isinstance(more.call, Steps)
