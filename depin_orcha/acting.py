@@ -24,7 +24,19 @@ from .net import HttpClient
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from .types import (
+    Action,
+    ActionState,
+    Call,
+    Failure,
+    Group,
+    HttpCall,
+    HttpCalls,
+    Resource,
+    RunCommand,
+    Steps,
+    WriteLine,
+)
 
 
 @dataclass(slots=True)
@@ -232,7 +244,7 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine | Group)), None),
             "request": _request(calls),
             "state": str(state),
             "detail": detail,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from depin_orcha.types import Action, Call, Group, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
@@ -141,10 +141,10 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, podman, storj, systemd, traffic
+    from . import docker, golem, mysterium, podman, process, storj, systemd, traffic
 
     made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
-    for module in (docker, mysterium, podman, storj, systemd, traffic):
+    for module in (docker, mysterium, podman, process, storj, systemd, traffic):
         made[module.KIND] = module.Actuator()
     return made
 
@@ -202,7 +202,8 @@ def route(
 def named(target: Target) -> str:
     """What runs the node, in words: its container, unit or process."""
     options = target.options
-    name = {"docker": options.container, "podman": options.container, "systemd": options.unit}.get(options.runtime)
+    names = {"docker": options.container, "podman": options.container, "systemd": options.unit}
+    name = (names | {"process": options.process}).get(options.runtime)
     word = {"docker": "container", "podman": "container", "systemd": "unit"}.get(options.runtime, options.runtime)
     return word if name is None else f"{word} {name}"
 
@@ -305,6 +306,9 @@ def _call(fields: dict[str, Any]) -> Call:
         return HttpCalls(tuple(HttpCall(**one) for one in fields["calls"]), fields["pause_s"])
     if "calls" in fields:
         return Steps(tuple(_step(one) for one in fields["calls"]))
+    if "leave" in fields:
+        files = tuple((name, value) for name, value in fields.pop("files"))
+        return Group(files=files, **fields)
     return _step(fields)
 
 
