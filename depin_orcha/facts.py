@@ -18,6 +18,7 @@ from .economics import Fill, Gate, NodeFacts, Terms, problem_node, with_scenario
 from .economics.offers import Offers, offers_of
 from .economics.yields import steady_hours
 from .growth import Growth, growth
+from .host import shared
 from .metering import usd_per_kwh_by_hour
 from .movable import Rules, rules
 from .store import to_json
@@ -281,10 +282,8 @@ def problem(
     measured = known.hosts()
     for host in dict.fromkeys(node.host for name, node in job.config.nodes.items() if job.wanted(name)):
         own = job.config.host(host)
-        capacity = {
-            resource: max(amount - own.reserve.get(Resource(resource), 0.0), 0.0) + more.get(resource, 0.0)
-            for resource, amount in measured.get(host, ({}, {}))[0].items()
-        }
+        free = shared(measured.get(host, ({}, {}))[0], own)
+        capacity = {resource: amount + more.get(resource, 0.0) for resource, amount in free.items()}
         nodes = [
             with_scenarios(node, one, options.horizon_h) if risk else node
             for one in facts

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -60,6 +61,12 @@ class NodeOptions(BaseModel):
     """What one unit takes of each resource; unset: the unit of the protocol."""
     busy_watts: Annotated[float, Field(ge=0)] | None = None
     """Power it draws while it works with its largest grant, in watts; unset: part of the host's ``idle_watts``."""
+
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Where it runs and answers: what a plan for it is made for."""
+        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit")}
+        return told | {"url": urlsplit(getattr(self, "url", None) or "").netloc.rpartition("@")[2] or None}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

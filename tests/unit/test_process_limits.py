@@ -167,7 +167,7 @@ def test_one_that_is_not_running_is_left_alone(machine: Machine) -> None:
     for where in (target(), target("storj", hard_caps=True)):
         backends = {
             "process": machine.backend,
-            **({"golem": _NoProfile()} if where.options.protocol == "golem" else {}),
+            **({"golem": _NoProfile(dict)} if where.options.protocol == "golem" else {}),
         }
         found = route(where, observe(where, machine, backends), {CPU: 1.0}, "", backends, busy=None)
         assert found.actions == ()
