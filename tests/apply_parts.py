@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ledger_parts import opened
 from unix_engine import UnixEngine
 
 from depin_orcha.actuators import Target, actuators
@@ -66,6 +68,14 @@ def storage_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
         "hosts": [{"host": "local", "capacity": {"storage_bytes": 2e13}, "nodes": [node]}],
     }
     return solve(Problem.from_dict(document)).to_dict(), document
+
+
+def store_plan(database: Path, node: str, grant: dict[str, float]) -> None:
+    """The plan in force is that a node, read by a command, gets this grant."""
+    result, problem = plan_of(node, "exec", 1, grant, {key: value * 4 for key, value in grant.items()})
+    now_s = int(time.time())
+    with opened(database, node=node, now_s=now_s) as store:
+        store.add_plan(now_s - 60, now_s + 900, result, problem)
 
 
 class MemoryJournal:
