@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -132,7 +133,7 @@ class FakeEngine:
         self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
         self.running = True
         self.gone = False
-        self.on_update = self.obey
+        self.on_update: Callable[[dict[str, int]], tuple[int, Any]] = self.obey
         self.machine.write("/proc/self/mountinfo", "30 20 0:20 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
         self.make(ID, 1_795_000_000)
 
