@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -44,20 +45,24 @@ class Enforced:
     cpu_shares: int | None = None
 
 
-def weights_of_shares(shares: int) -> frozenset[int]:
-    """The weights of version 2 that runtimes make of shares: by the line of the first years, or by the later curve.
+def weight_of_shares(shares: int, *, curve: bool) -> int:
+    """The weight of version 2 that a runtime makes of shares: by the line of the first years, or by the later curve.
 
     Source: opencontainers/cgroups, ``ConvertCPUSharesToCgroupV2Value``, before and since one default became the other.
     """
     shares = min(MOST_SHARES, max(LEAST_SHARES, shares))
+    if not curve:
+        return 1 + (shares - LEAST_SHARES) * 9999 // 262_142
     bits = math.log2(shares)
-    curve = math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34))
-    return frozenset((1 + (shares - LEAST_SHARES) * 9999 // 262_142, min(10_000, curve)))
+    return min(10_000, math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34)))
 
 
-def least_shares(weight: int) -> int:
-    """The fewest shares of which the line of :func:`weights_of_shares` makes a weight."""
-    return LEAST_SHARES + math.ceil((weight - 1) * 262_142 / 9999)
+def shares_of_weight(weight: int, *, curve: bool) -> int:
+    """The fewest shares of which a runtime makes at least this weight."""
+    if not curve:
+        return LEAST_SHARES + math.ceil((weight - 1) * 262_142 / 9999)
+    all_shares = range(LEAST_SHARES, MOST_SHARES + 1)
+    return all_shares[bisect_left(all_shares, weight, key=lambda shares: weight_of_shares(shares, curve=True))]
 
 
 def enforced(text: Text, pid: int, owner: str) -> Enforced:

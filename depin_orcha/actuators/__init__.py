@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, Call, Group, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
@@ -273,17 +272,10 @@ def advice(action: Action, backends: Actuators) -> str:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?
-
-    Shares equal the weight that a kernel of version 2 holds in their stead.
-    """
+    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?"""
     if isinstance(left, dict) and isinstance(right, dict):
         ours, theirs = cast("dict[str, Any]", left), cast("dict[str, Any]", right)
         return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
-    if isinstance(left, dict):
-        return same(right, left)
-    if isinstance(left, int) and isinstance(right, dict):
-        return cast("dict[str, Any]", right).get("cpu_weight") in weights_of_shares(left)
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=1e-6)
     return left == right

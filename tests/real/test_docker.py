@@ -172,8 +172,8 @@ def test_a_node_that_may_not_starve_gets_a_weight(engine, world, name):
     try:
         done = plan(engine, world, name, {CPU: 2, MEMORY: 64 * MIB}, protocol="storj")
         done += plan(engine, world, other, {CPU: 0.5}, protocol="storj")
-        assert [one.after for one in done] == [{"cpu_shares": 2048}, {"cpu_shares": 512}]
-        assert [one.before for one in done] == [{"cpu_shares": 1024}] * 2, "0 in the engine's words"
+        assert [one.after for one in done] == [{"cpu_weight": 200}, {"cpu_weight": 50}]
+        assert [one.before for one in done] == [{"cpu_weight": 100}] * 2, "the kernel's own"
         outcomes = do(done, world)
         assert states(outcomes) == ["done", "done"]
         assert all(
