@@ -12,7 +12,7 @@ from sqlite3 import connect
 from typing import Any
 
 import pytest
-from decision_parts import Past
+from decision_parts import Past, Setting, in_turn
 from ledger_parts import at
 from operator_parts import Place
 from storj_machine import StorjMachine
@@ -210,3 +210,26 @@ def test_apply_shows_the_file_and_the_restart(
     assert [action[when]["storage_bytes"] for when in ("before", "after")] == [6 * 10**12, tb * 10**12]
     assert "/restart?t=300" in json.dumps(action["request"])
     assert machine.restarts == 0
+    (action,) = place.json("apply", "--yes", now=NOW_S).data["actions"]
+    assert (action["state"], machine.restarts, machine.line().split("#")[0].split()) == (
+        "done",
+        1,
+        ["storage.allocated-disk-space:", f"{tb}000.00", "GB"],
+    )
+
+
+def test_beside_a_node_that_is_moved_for_gain(place: Place) -> None:
+    """Neither hinders the other, whatever the model or the risk; and a bound counts where nothing is earned, too."""
+    past = Past(place, NOW_S)
+    past.provider("golem_1", in_turn(Setting(6), Setting(2)), lambda _: 0.5)
+    past.storage("storj_1", 6.0, lambda _: 4.0, 0.0)
+    nodes = GOLEM + storj(bounds="min_units = 7\n")
+    for words in ([], ["--model", "spec"], ["--model", "lp"], ["--risk", "0.5"], ["--front", "moves"]):
+        data, found = planned(place, nodes, BOX, *words)
+        assert {name: node["units"] for name, node in found.items()} == {"golem_1": 6, "storj_1": 7}, words
+        assert data["decision"] == "apply"
+    place.json("pause", "--node", "golem_1", now=NOW_S)
+    data, found = planned(place, nodes)
+    assert {name: node["changed"] for name, node in found.items()} == {"golem_1": False, "storj_1": True}
+    assert data["reason"].startswith("storj_1 6 -> 7 units: ")
+    assert place.json("explain", "--what-if", "storage_bytes=+1TB", now=NOW_S).data["what_if"]
