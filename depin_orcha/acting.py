@@ -9,20 +9,34 @@ from functools import cached_property
 from typing import Any
 
 from . import actuators, restarts
-from .actuators import Route, Target, original, rises
+from .actuators import Route, Target, lowers, original, rises
 from .actuators.golem import rested
 from .adapters import NodeOptions
 from .asof import AsOf
 from .collect import make_adapter
 from .config import Config
 from .cycle import Job, Result
-from .errors import ActuatorError, AdapterError, ExitCode, FailureKind
+from .errors import ActuatorError, AdapterError, DataError, ExitCode, FailureKind
 from .execute import Outcome, execute, recover
 from .hands import Past, by_hand, done, is_told
+from .host import shared
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from .timefmt import rfc3339
+from .types import (
+    Action,
+    ActionState,
+    Call,
+    Failure,
+    Group,
+    HttpCall,
+    HttpCalls,
+    Resource,
+    RunCommand,
+    Steps,
+    WriteLine,
+)
 
 
 @dataclass(slots=True)
@@ -35,8 +49,8 @@ class Work:
     notes: dict[str, str] = field(default_factory=dict[str, str])
 
     def in_order(self) -> list[tuple[str, Route]]:
-        """Routes that only take before those that give, which may need the room."""
-        return sorted(self.routes.items(), key=lambda one: any(rises(action) for action in one[1].actions))
+        """Routes that only take, then those that do both, then those that only give, which may need the room."""
+        return sorted(self.routes.items(), key=lambda one: _giving(one[1].actions))
 
 
 class World:
@@ -54,15 +68,29 @@ class World:
         """Did the owner ask to leave this node alone?"""
         return None in self._pauses or node in self._pauses
 
+    def capacity(self, host: str) -> dict[Resource, float]:
+        """What the nodes of a host may have between them, as it was last measured or is stated."""
+        measured, _ = self.known.hosts().get(host, ({}, {}))
+        return {Resource(name): amount for name, amount in shared(measured, self.job.config.host(host)).items()}
+
     def target(self, node: str, options: NodeOptions) -> Target:
         """The node as the back ends need it."""
         return target_of(self.job.config, node, options, rested(done(self.past.get(node, ()))))
 
-    def route(self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str) -> Route:
-        """What brings the node to its grant, given what is in force now."""
+    def route(
+        self, node: str, options: NodeOptions, grant: Mapping[Resource, float], why: str, since_s: int | None = None
+    ) -> Route:
+        """What brings the node to its grant, given what is in force now.
+
+        ``since_s``: refuses with ``ActuatorError`` what was made anew after that instant.
+        """
         target = self.target(node, options)
         names = actuators.kinds(target, self.backends, grant)
         observed = actuators.observe(target, self.outside, self.backends, names)
+        made_s = max((getattr(one, "made_s", None) or 0 for one in observed.values()), default=0)
+        if since_s is not None and made_s > since_s:
+            message = f"{node} is another since the plan was made: {actuators.named(target)} is of {rfc3339(made_s)}"
+            raise ActuatorError(FailureKind.DATA, message, "make a new plan: depin-orcha optimize")
         return actuators.route(target, observed, grant, why, self.backends, busy=self._busy(node, options))
 
     def _busy(self, node: str, options: NodeOptions) -> bool | None:
@@ -91,10 +119,20 @@ class World:
         """What the journal has of each node, oldest first."""
         acts: dict[str, list[Past]] = {}
         for row in self.known.actions():
-            action = actuators.from_json(row["action_json"])
+            action = self._act(row)
             past = Past(row["id"], row["plan_id"], ActionState(row["state"]), row["detail"], action)
             acts.setdefault(row["node"], []).append(past)
         return acts
+
+    def _act(self, row: Mapping[str, Any]) -> Action:
+        """The act of a journal row. Raises ``DataError`` for one that we cannot have written."""
+        try:
+            action = actuators.from_json(row["action_json"])
+            _ = self.backends[action.kind], ActionState(row["state"])
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+            message = f"action {row['id']} of the journal, on {row['node']}, is damaged ({error!r})"
+            raise DataError(message, "restore a backup, or name another file with --db") from error
+        return action
 
     def granted(self, node: str) -> dict[Resource, float]:
         """What we last set on a node and have not taken back since; what the node itself offers counts most."""
@@ -114,7 +152,7 @@ class World:
         for row in self.known.actions(state=str(ActionState.PLANNED)):
             journal.finish(row["id"], ActionState.SKIPPED, "the run ended before this was begun")
         rows = self.known.actions(state=str(ActionState.RUNNING))
-        actions = {row["id"]: actuators.from_json(row["action_json"]) for row in rows}
+        actions = {row["id"]: self._act(row) for row in rows}
         outcomes = recover(actions, journal, self.backends, self.outside, self._verify_s)
         return [outcome.failure for outcome in outcomes if outcome.failure is not None]
 
@@ -190,7 +228,8 @@ class World:
             journal = _Journal(self.store, rows, self.job)
             for seq, (_, reason) in left.items():
                 journal.finish(seq, ActionState.SKIPPED, reason)
-        return execute(actions, journal, self.backends, self.outside, self._verify_s)
+        hosts = {node: options.host for node, options in self.job.config.nodes.items()}
+        return execute(actions, journal, self.backends, self.outside, self._verify_s, hosts)
 
     def _document(self, action: Action, state: ActionState, detail: str) -> dict[str, Any]:
         calls = action.call.calls if isinstance(action.call, HttpCalls | Steps) else (action.call,)
@@ -205,11 +244,16 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine | Group)), None),
             "request": _request(calls),
             "state": str(state),
             "detail": detail,
         }
+
+
+def _giving(actions: Iterable[Action]) -> tuple[bool, bool]:
+    actions = tuple(actions)
+    return any(rises(one) for one in actions), not any(lowers(one) for one in actions)
 
 
 def _request(calls: Iterable[Call]) -> str | None:

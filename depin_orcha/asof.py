@@ -14,7 +14,7 @@ from typing import Any
 
 from .accrual import period_window
 from .backoff import Backoff
-from .errors import FailureKind
+from .errors import DataError, FailureKind
 from .types import CERTAINTY, DECIMALS, HOUR_S, Price, Quality, Resource, Usage
 from .values import NO_MONEY, unit_price
 
@@ -57,7 +57,7 @@ class HealthRow:
 
 @dataclass(frozen=True, slots=True)
 class PlanRow:
-    """A stored plan with the problem it solves and the result, both as JSON values of the public contract."""
+    """A stored plan: the problem and the result as in the public contract, and ``NodeOptions.place`` of each node."""
 
     plan_id: str
     made_s: int
@@ -67,6 +67,7 @@ class PlanRow:
     reason: str
     problem: dict[str, Any]
     result: dict[str, Any]
+    places: dict[str, dict[str, str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,16 +319,21 @@ class AsOf:
         return {row[0]: json.loads(row[1]) for row in rows}
 
     def plan(self) -> PlanRow | None:
-        """The latest plan."""
+        """The latest plan. Raises ``DataError`` where what is stored is not JSON."""
         row = self.connection.execute(
-            "SELECT id, made_s, expires_s, status, decision, reason, problem_json, result_json FROM plans "
+            "SELECT id, made_s, expires_s, status, decision, reason, problem_json, result_json, places_json FROM plans "
             "WHERE made_s <= ? ORDER BY made_s DESC, rowid DESC LIMIT 1",
             (self.now_s,),
         ).fetchone()
         if row is None:
             return None
-        plan_id, made_s, expires_s, status, decision, reason, problem, result = row
-        return PlanRow(plan_id, made_s, expires_s, status, decision, reason, json.loads(problem), json.loads(result))
+        plan_id, made_s, expires_s, status, decision, reason, *documents = row
+        try:
+            problem, result, places = map(json.loads, documents)
+        except (ValueError, RecursionError) as error:
+            hint = "make a new one with: depin-orcha optimize"
+            raise DataError(f"plan {plan_id} is damaged: it is not JSON ({error})", hint) from error
+        return PlanRow(plan_id, made_s, expires_s, status, decision, reason, problem, result, places)
 
     def runs(self) -> dict[str, tuple[int, int | None, int | None]]:
         """Command -> (started, finished, exit code) of its latest run; an end after now is not known yet."""

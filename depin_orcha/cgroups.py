@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +16,9 @@ DEFAULT_SHARES = 1024
 LEAST_SHARES, MOST_SHARES = 2, 262_144
 UNLIMITED_BYTES = 2**62
 """Version 1 writes "no limit" as the largest page-aligned int64."""
+
+_CONTAINER = re.compile(r"/(?:docker|libpod|libpod_parent|crio|cri-containerd|kubepods|lxc)(?:[-./:]|$)")
+_UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
 
 Text = Callable[[str], str | None]
 """The content of a file, None when there is no such file."""
@@ -78,6 +82,33 @@ def enforced_in(text: Text, path: str) -> Enforced:
     """
     groups, mounts = text("/proc/self/cgroup"), text("/proc/self/mountinfo")
     return _enforced(text, mounts or "", dict.fromkeys(_paths(groups or ""), path), strict=False)
+
+
+def paths_of(text: Text, pid: int) -> dict[str, str] | None:
+    """Paths of the control groups of a process by controller, version 2 under the empty name; None without it."""
+    groups = text(f"/proc/{pid}/cgroup")
+    return None if groups is None else _paths(groups)
+
+
+def keeper(paths: Mapping[str, str]) -> str | None:
+    """The service, or else the path of the container, that a process with these paths belongs to; None for no such."""
+    for path in paths.values():
+        if _CONTAINER.search(path):
+            return path
+        units = _UNIT.findall(path)
+        if units and units[-1].endswith(".service"):
+            return units[-1]
+    return None
+
+
+def folder_of(text: Text, paths: dict[str, str], controller: str) -> str:
+    """Where the files of that controller are, of the group at one of ``paths``. Raises ``ActuatorError``."""
+    return _folder(paths, text("/proc/self/mountinfo") or "", controller)
+
+
+def enforced_at(text: Text, paths: dict[str, str]) -> Enforced:
+    """Limits of the control groups at ``paths`` themselves, not of those above. Raises ``ActuatorError``."""
+    return _enforced(text, text("/proc/self/mountinfo") or "", paths, strict=False)
 
 
 def _paths(groups: str) -> dict[str, str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
-from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, same
+from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, lowers, rises, same
 from .errors import ActuatorError, FailureKind
-from .types import Action, ActionState, Call, Failure, Steps
+from .types import Action, ActionState, Call, Failure, HttpCalls, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 ATTEMPTS = 2
 FIRST_POLL_S = 0.1
 SLOWEST_POLL_S = 2.0
+
+_GONE = "the target does not exist any more, so nothing is left to put back"
 
 
 class Outside(Reader, Protocol):
@@ -44,7 +47,8 @@ class Outcome:
     """How one action ended; ``changed`` says whether the world now differs from ``before``.
 
     DONE: proven by reading. UNDONE: put back, with the reason. FAILED: nothing changed, or it could not be put back.
-    SKIPPED: an earlier action of the same node failed. ``failure`` stands beside FAILED and UNDONE.
+    SKIPPED: an earlier action of the same node failed, or one that was to make room for it. ``failure`` stands beside
+    FAILED and UNDONE.
     """
 
     seq: int
@@ -62,11 +66,13 @@ def execute(
     backends: Actuators,
     outside: Outside,
     verify_timeout_s: float = 60.0,
+    hosts: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Outcome]:
     """Runs the actions (by their number in the plan) in order and proves each by reading back.
 
     One that cannot be proven is tried once more; then it and the earlier ones of its node are put back, last first,
-    and the rest of that node is skipped. Other nodes go on. An interrupt leaves the action ``running`` in the
+    and the rest of that node is skipped. Other nodes go on, but nothing is given on a host on which something could
+    not be taken; nodes that ``hosts`` does not name share one. An interrupt leaves the action ``running`` in the
     journal, for :func:`recover`.
     """
     outcomes: dict[int, Outcome] = {}
@@ -75,6 +81,12 @@ def execute(
         run = _Run(seq, action, journal, backends, outside, verify_timeout_s)
         if action.node in broken:
             outcomes[seq] = run.end(ActionState.SKIPPED, changed=False, detail="an earlier action of this node failed")
+            continue
+        here = [one for one in outcomes.values() if hosts.get(one.action.node) == hosts.get(action.node)]
+        kept = next((one for one in here if one.state is not ActionState.DONE and lowers(one.action)), None)
+        if kept is not None and rises(action):
+            detail = f"no room was made for it: {kept.action.node} was to get less (action {kept.seq}: {kept.state})"
+            outcomes[seq] = run.end(ActionState.SKIPPED, changed=False, detail=detail)
             continue
         outcomes[seq] = run.forward()
         if outcomes[seq].state is ActionState.DONE:
@@ -118,7 +130,7 @@ def recover(
 def classify(action: Action, reading: Reading | None) -> tuple[ActionState, str]:
     """How an interrupted action ended, and why we think so; a reading of None means that its target is gone."""
     if reading is None:
-        return ActionState.FAILED, "interrupted; the target does not exist any more, so nothing is left to put back"
+        return ActionState.FAILED, f"interrupted; {_GONE}"
     if same(action.after, reading.values) and not reading.contradiction:
         return ActionState.DONE, f"interrupted, but in force: {reading.evidence}"
     if same(action.before, reading.values) and not reading.contradiction:
@@ -142,7 +154,7 @@ class _Run:
         started_s = time.monotonic()
         self.journal.running(self.seq)
         reading, error = self._attempt(self.action)
-        if reading is not None and _proven(self.action, reading):
+        if reading is not None and _arrived(self.action, reading, error):
             return self.end(ActionState.DONE, changed=True, detail=reading.evidence, started_s=started_s)
         reason = _reason(reading, error)
         untouched = reading is not None and same(self.action.before, reading.values) and not reading.contradiction
@@ -165,6 +177,10 @@ class _Run:
                 detail = f"put back ({reading.evidence}), because {reason}"
                 failure = Failure(self.action.node, kind, detail)
                 return self.end(ActionState.UNDONE, changed=False, detail=detail, failure=failure, started_s=started_s)
+            if isinstance(error, TargetGoneError):
+                detail = f"{reason}; {_GONE}"
+                failure = Failure(self.action.node, kind, detail)
+                return self.end(ActionState.FAILED, changed=False, detail=detail, failure=failure, started_s=started_s)
             trouble = _reason(reading, error)
             hint = _put_back(self.action, self.backends)
         except ActuatorError as error:
@@ -203,7 +219,7 @@ class _Run:
             since = None if refusal else since_s
             reading, unread = _await(action, self.backends, self.outside, since, 0 if refusal else settle_s)
             trouble = refusal or unread
-            if (reading is not None and _proven(action, reading)) or (
+            if (reading is not None and _arrived(action, reading, refusal)) or (
                 refusal is not None and refusal.kind is not FailureKind.TRANSIENT
             ):
                 break
@@ -236,6 +252,11 @@ def _polls(settle_s: float) -> Iterator[None]:
 
 def _proven(action: Action, reading: Reading) -> bool:
     return same(action.after, reading.values) and not reading.contradiction
+
+
+def _arrived(action: Action, reading: Reading, refusal: ActuatorError | None) -> bool:
+    """Is it proven? Of requests that only together take effect, the first alone may show in what is read."""
+    return _proven(action, reading) and not (refusal is not None and isinstance(action.call, HttpCalls))
 
 
 def _reason(reading: Reading | None, error: ActuatorError | None) -> str:

@@ -29,6 +29,7 @@ from .economics import (
 from .economics.offers import Offers, offers_of
 from .economics.yields import steady_hours
 from .growth import Growth, growth
+from .host import shared
 from .metering import usd_per_kwh_by_hour
 from .movable import Rules, rules
 from .store import to_json
@@ -72,11 +73,8 @@ def _with_wishes(job: Job, known: AsOf, facts: list[NodeFacts]) -> list[NodeFact
 
 def _capacity(job: Job, measured: Mapping[str, Any], host: str, more: Mapping[str, float] = {}) -> dict[str, float]:
     """What a host has after the owner's reserve, and so much more."""
-    reserve = job.config.host(host).reserve
-    return {
-        resource: max(amount - reserve.get(Resource(resource), 0.0), 0.0) + more.get(resource, 0.0)
-        for resource, amount in measured.get(host, ({}, {}))[0].items()
-    }
+    free = shared(measured.get(host, ({}, {}))[0], job.config.host(host))
+    return {resource: amount + more.get(resource, 0.0) for resource, amount in free.items()}
 
 
 def _tariff(job: Job, known: AsOf) -> list[float]:

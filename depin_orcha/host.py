@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .sections import HostOptions
 from .types import Resource
@@ -35,6 +35,12 @@ def stated(measured: dict[str, float], options: HostOptions) -> dict[str, float]
     """Capacity with what the owner states in place of what was measured; plain names as keys."""
     merged = measured | {str(resource): amount for resource, amount in options.capacity.items()}
     return _ordered(merged)
+
+
+def shared(capacity: Mapping[str, float], options: HostOptions) -> dict[str, float]:
+    """What of a host's capacity its nodes may have between them: all that the owner does not keep for other things."""
+    kept = options.reserve
+    return {name: max(amount - kept.get(Resource(name), 0.0), 0.0) for name, amount in capacity.items()}
 
 
 def _ordered(amounts: dict[str, float]) -> dict[str, float]:

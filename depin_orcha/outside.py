@@ -17,9 +17,10 @@ import httpx
 from . import commands
 from .actuators import TargetGoneError
 from .errors import ActuatorError, AdapterError, ConfigError, FailureKind, OrchaError
+from .grouping import move
 from .lines import replace_line
 from .net import HttpClient, Reply
-from .types import Call, HttpCalls, RunCommand, Steps, WriteLine
+from .types import Call, Group, HttpCalls, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,20 +126,32 @@ class Outside:
             _run(call.argv, call.timeout_s)
         elif isinstance(call, WriteLine):
             replace_line(call)
+        elif isinstance(call, Group):
+            move(call)
         elif isinstance(call, Steps):
             for one in call.calls:
                 self.act(one)
         elif isinstance(call, HttpCalls):
-            for index, one in enumerate(call.calls):
-                if index:
-                    time.sleep(call.pause_s)
-                self.act(one)
+            self._act_together(call)
         elif call.base_url is not None:
             self._interface(call.method, call.base_url, call.path, call.body)
         elif call.socket is not None:
             engine = self._engine(call.socket)
             prefix = engine.libpod if call.path.startswith(LIBPOD) else engine.prefix
             _request(engine.client, call.socket, call.method, prefix + call.path, call.body, call.timeout_s)
+
+    def _act_together(self, calls: HttpCalls) -> None:
+        """All of them, also after one that was refused: what it stored all the same takes effect with the last."""
+        errors: list[ActuatorError] = []
+        for index, one in enumerate(calls.calls):
+            if index:
+                time.sleep(calls.pause_s)
+            try:
+                self.act(one)
+            except ActuatorError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _interface(self, method: str, base_url: str, path: str, body: dict[str, Any] | None = None) -> Reply:
         """The answer of a node's interface, unless it refuses what it is asked."""

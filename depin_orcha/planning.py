@@ -69,7 +69,8 @@ def optimize(
     data, document = propose(asked, facts, gate)
     expires_s = job.now_s + settings.apply.max_plan_age_s
     with store.transaction():
-        plan_id = store.add_plan(job.now_s, expires_s, data, document)
+        places = {name: options.place for name, options in job.config.nodes.items()}
+        plan_id = store.add_plan(job.now_s, expires_s, data, document, places)
     stamp: dict[str, Any] = {"plan_id": plan_id, "made_at": rfc3339(job.now_s), "expires_at": rfc3339(expires_s)}
     data = stamp | data
     if axis is not None:

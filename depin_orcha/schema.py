@@ -125,7 +125,8 @@ CREATE TABLE usual (
 CREATE TABLE plans (
   id TEXT PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id), made_s INTEGER NOT NULL,
   expires_s INTEGER NOT NULL, status TEXT NOT NULL, decision TEXT NOT NULL, reason TEXT NOT NULL,
-  inputs_sha256 TEXT NOT NULL, problem_json TEXT NOT NULL, result_json TEXT NOT NULL) STRICT;
+  inputs_sha256 TEXT NOT NULL, problem_json TEXT NOT NULL, result_json TEXT NOT NULL,
+  places_json TEXT NOT NULL DEFAULT '{}') STRICT;
 CREATE TABLE allocations (
   plan_id TEXT NOT NULL REFERENCES plans (id), node TEXT NOT NULL, resource TEXT NOT NULL, amount REAL NOT NULL,
   previous REAL, PRIMARY KEY (plan_id, node, resource)) STRICT, WITHOUT ROWID;

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, fields
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from . import __version__
@@ -203,11 +204,21 @@ class Store:
             [(*astuple(one), learned_s) for one in scores],
         )
 
-    def add_plan(self, made_s: int, expires_s: int, result: Mapping[str, Any], problem: Mapping[str, Any]) -> str:
-        """Store a plan with its grants and shadow prices; returns its id, which the instant and the inputs make."""
+    def add_plan(
+        self,
+        made_s: int,
+        expires_s: int,
+        result: Mapping[str, Any],
+        problem: Mapping[str, Any],
+        places: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
+        """Store a plan with its grants and shadow prices; returns its id, which the instant and the inputs make.
+
+        ``places``: where each node runs, for which the plan is made.
+        """
         plan_id = f"{compact(made_s)}-{result['inputs_sha256'][:8]}"
         cursor = self.connection.execute(
-            "INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 plan_id,
                 self.run_id,
@@ -219,6 +230,7 @@ class Store:
                 result["inputs_sha256"],
                 to_json(problem),
                 to_json(result),
+                to_json(dict(places)),
             ),
         )
         if not cursor.rowcount:

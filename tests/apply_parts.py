@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from ledger_parts import opened
 from unix_engine import UnixEngine
 
 from depin_orcha.actuators import Target, actuators
 from depin_orcha.adapters import NodeOptions
 from depin_orcha.optimize import Problem, solve
 from depin_orcha.outside import Outside
+from depin_orcha.timefmt import rfc3339
 from depin_orcha.types import Resource
 
 if TYPE_CHECKING:
@@ -67,6 +71,14 @@ def storage_plan(units: float) -> tuple[dict[str, Any], dict[str, Any]]:
     return solve(Problem.from_dict(document)).to_dict(), document
 
 
+def store_plan(database: Path, node: str, grant: dict[str, float]) -> None:
+    """The plan in force is that a node, read by a command, gets this grant."""
+    result, problem = plan_of(node, "exec", 1, grant, {key: value * 4 for key, value in grant.items()})
+    now_s = int(time.time())
+    with opened(database, node=node, now_s=now_s) as store:
+        store.add_plan(now_s - 60, now_s + 900, result, problem)
+
+
 class MemoryJournal:
     """Keeps what a journal is told, in order."""
 
@@ -118,16 +130,22 @@ class FakeEngine:
     def __init__(self, folder: Path) -> None:
         self.machine = FolderMachine(folder / "root")
         self.server = UnixEngine(folder / "s", self._answer)
-        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0, "MemorySwap": 0}
         self.api: Any = {"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": [{"Name": "Engine"}]}
         self.running = True
-        self.on_update = self.obey
-        self.machine.write("/proc/77/cgroup", f"0::/docker/{ID}\n")
+        self.gone = False
+        self.on_update: Callable[[dict[str, int]], tuple[int, Any]] = self.obey
         self.machine.write("/proc/self/mountinfo", "30 20 0:20 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
-        self.machine.write(f"{FOLDER}/cgroup.controllers", "cpu memory\n")
-        self.machine.write(f"{FOLDER}/memory.max", "max\n")
-        self.machine.write(f"{FOLDER}/memory.current", f"{100 * 2**20}\n")
-        self.machine.write(f"{FOLDER}/memory.stat", "inactive_file 0\n")
+        self.make(ID, 1_795_000_000)
+
+    def make(self, identity: str, made_s: int) -> None:
+        """The container is made (anew), without limits."""
+        self.id, self.made_s, self.folder = identity, made_s, FOLDER.replace(ID, identity)
+        self.host = {"NanoCpus": 0, "CpuQuota": 0, "CpuPeriod": 0, "CpuShares": 0, "Memory": 0, "MemorySwap": 0}
+        self.machine.write("/proc/77/cgroup", f"0::/docker/{identity}\n")
+        self.machine.write(f"{self.folder}/cgroup.controllers", "cpu memory\n")
+        self.machine.write(f"{self.folder}/memory.max", "max\n")
+        self.machine.write(f"{self.folder}/memory.current", f"{100 * 2**20}\n")
+        self.machine.write(f"{self.folder}/memory.stat", "inactive_file 0\n")
 
     def __enter__(self) -> Self:
         self.server.__enter__()
@@ -147,20 +165,31 @@ class FakeEngine:
 
     def obey(self, body: dict[str, int]) -> tuple[int, Any]:
         self.host.update(body)
-        self.enforce(body["NanoCpus"] / 1e9)
+        if "NanoCpus" in body:
+            self.enforce(body["NanoCpus"] / 1e9)
+        if "Memory" in body:
+            self.machine.write(f"{self.folder}/memory.max", f"{body['Memory']}\n")
         return 200, {"Warnings": []}
 
+    @property
+    def cores(self) -> float:
+        """What the kernel lets it have."""
+        return int((self.machine.text(f"{self.folder}/cpu.max") or "0").split()[0]) / 100_000
+
     def enforce(self, cores: float) -> None:
-        self.machine.write(f"{FOLDER}/cpu.max", f"{round(cores * 100000)} 100000\n")
+        self.machine.write(f"{self.folder}/cpu.max", f"{round(cores * 100000)} 100000\n")
 
     def _answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        if self.gone:
+            return 0, None
         if path == "/version":
             return 200, self.api
         if path == "/info":
             return 200, {"NCPU": 4, "MemTotal": HOST_MEMORY}
-        if path in ("/containers/golem/json", f"/containers/{ID}/json"):
+        if path in ("/containers/golem/json", f"/containers/{self.id}/json"):
             state = {"Running": self.running, "Pid": 77 if self.running else 0, "StartedAt": "2026-11-22T21:58:59.1Z"}
-            return 200, {"Id": ID, "Name": "/golem", "State": state, "HostConfig": self.host}
-        if path in (f"/containers/{ID}/update", f"/libpod/containers/{ID}/update") and method == "POST":
+            made = {"Created": f"{rfc3339(self.made_s)[:-1]}.123456789Z"}
+            return 200, made | {"Id": self.id, "Name": "/golem", "State": state, "HostConfig": self.host}
+        if path in (f"/containers/{self.id}/update", f"/libpod/containers/{self.id}/update") and method == "POST":
             return self.on_update(body)
         return 404, {"message": f"No such container: {path.split('/')[2]}"}

@@ -67,10 +67,9 @@ class Past:
     def paused(self, name: str, at_s: int) -> None:
         """A plan let the provider rest."""
         command = ("ya-provider", "preset")
-        calls = (Steps((RunCommand((*command, word, "vm")),)) for word in ("deactivate", "activate"))
-        values = ({"preset vm": True}, {"preset vm": False})
+        call, undo = (Steps((RunCommand((*command, word, "vm")),)) for word in ("deactivate", "activate"))
         identity = {"provider_command": ["ya-provider"], "preset": "vm"}
-        action = Action(name, "golem", "power is dear", *values, *calls, identity)
+        action = Action(name, "golem", "power is dear", {"preset vm": True}, {"preset vm": False}, call, undo, identity)
         with opened(self.place.db, name, now_s=at_s) as store, store.transaction():
             row = store.add_action(None, 0, action, to_json(action), at_s)
             store.set_action_state(row, "done", "", at_s)

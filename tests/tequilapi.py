@@ -33,6 +33,8 @@ class Tequilapi:
         self.services = {"dvpn": "Running", "scraping": "Running"}
         self.earned_wei = 0
         self.can_save = True
+        self.leaves_after: int | None = None
+        """After so many changes it answers no more."""
         self.in_force: int | None = None
         self.server = Loopback(self._answer)
         self.url = self.server.url
@@ -69,9 +71,10 @@ class Tequilapi:
         self.in_force = shaper["bandwidth"] if shaper["enabled"] else None
 
     def _answer(self, request: Request) -> Answer:
-        open_paths = ("/auth/authenticate", "/healthcheck")
-        if self.password and request.path not in open_paths and request.headers.get("authorization") != _bearer():
-            return Answer(401)
+        has_left = self.leaves_after is not None and len(self.writes) > self.leaves_after
+        is_open = not self.password or request.path in ("/auth/authenticate", "/healthcheck")
+        if has_left or not (is_open or request.headers.get("authorization") == _bearer()):
+            return Answer(503 if has_left else 401)
         if (request.method, request.path) == ("POST", "/auth/authenticate"):
             good = json.loads(request.body) == {"username": "myst", "password": self.password}
             return (

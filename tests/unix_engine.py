@@ -15,7 +15,10 @@ Answer = Callable[[str, str, dict[str, Any]], "tuple[int, Any]"]
 
 
 class UnixEngine:
-    """Serves ``answer(method, path without version, body) -> (status, JSON value or bytes)`` inside its context."""
+    """Serves ``answer(method, path without version, body) -> (status, JSON value or bytes)`` inside its context.
+
+    With a status of 0 it hangs up instead.
+    """
 
     def __init__(self, socket: Path, answer: Answer) -> None:
         self.socket = str(socket)
@@ -37,6 +40,9 @@ class UnixEngine:
                 body = json.loads(self.rfile.read(length) or "{}")
                 engine.requests.append((self.command, self.path, body))
                 status, value = answer(self.command, re.sub(r"^/v\d+(\.\d+)+", "", self.path), body)
+                if not status:
+                    self.close_connection = True
+                    return
                 content = value if isinstance(value, bytes) else json.dumps(value).encode()
                 self.send_response(status)
                 self.send_header("content-type", "application/json")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from depin_orcha.types import Action, Call, Group, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
@@ -23,8 +23,12 @@ DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
 
 Grant = Mapping[Resource, float]
-_BY_PROTOCOL = {"storj": frozenset((Resource.STORAGE_BYTES,))}
-"""What a protocol's own back end grants, where that is not all there is; it is not even asked for the rest."""
+_BY_PROTOCOL = {
+    "golem": frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES, Resource.STORAGE_BYTES)),
+    "mysterium": frozenset((Resource.UPLINK_BPS,)),
+    "storj": frozenset((Resource.STORAGE_BYTES,)),
+}
+"""What a protocol's own back end grants; it is not even asked for the rest."""
 _BY_RUNTIME = frozenset((Resource.CPU_CORES, Resource.MEMORY_BYTES))
 _BY_NETWORK = frozenset((Resource.UPLINK_BPS, Resource.DOWNLINK_BPS))
 Offers = Callable[[str], Sequence[Mapping[str, Any]]]
@@ -104,7 +108,7 @@ class Actuator(Protocol):
     """A back end that can read and set limits; a guard of it raises ``ActuatorError`` and never bends a grant."""
 
     def read(self, target: Target, reader: Reader) -> Any:
-        """What is configured and in force at the target now."""
+        """What is configured and in force at the target now; with ``made_s`` where it tells when it was made."""
         ...
 
     def actions(self, target: Target, observed: Any, grant: Grant, why: str) -> list[Action]:
@@ -137,10 +141,10 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, podman, storj, systemd
+    from . import docker, golem, mysterium, podman, process, storj, systemd, traffic
 
     made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
-    for module in (docker, mysterium, podman, storj, systemd):
+    for module in (docker, mysterium, podman, process, storj, systemd, traffic):
         made[module.KIND] = module.Actuator()
     return made
 
@@ -148,11 +152,11 @@ def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
 def kinds(target: Target, backends: Actuators, resources: Iterable[Resource] = Resource) -> tuple[str, ...]:
     """The back ends that grant the node these resources: what it offers itself first, then what runs it."""
     protocol, runtime = target.options.protocol, target.options.runtime
-    resources = frozenset(resources)
-    found: list[str] = [] if resources.isdisjoint(_BY_PROTOCOL.get(protocol, Resource)) else [protocol]
-    if not _BY_RUNTIME.isdisjoint(resources):
+    resources, own = frozenset(resources), _BY_PROTOCOL.get(protocol, frozenset())
+    found: list[str] = [] if resources.isdisjoint(own) else [protocol]
+    if not resources.isdisjoint(_BY_RUNTIME):
         found.append(runtime)
-    if not _BY_NETWORK.isdisjoint(resources) and target.is_capped and protocol not in backends:
+    if not resources.isdisjoint(_BY_NETWORK - own) and target.is_capped and runtime in ("docker", "podman"):
         found.append("traffic")
     return tuple(kind for kind in found if kind in backends)
 
@@ -173,30 +177,33 @@ def route(
     Golem's own cap binds new agreements only, so what runs it keeps the larger CPU limit until the node is known
     to be idle (``busy`` False; None is unknown). Raises ``ActuatorError`` when a guard refuses the grant.
     """
-    if target.options.protocol != "golem":
+    if target.options.protocol != "golem" or "golem" not in observed:
         return _beside_golem(target, observed, grant, why, backends)
-    profile = tuple(backends["golem"].actions(target, observed["golem"], grant, why))
     runtime = target.options.runtime
+    rest = {kind: one for kind, one in observed.items() if kind not in ("golem", runtime)}
+    beside = _beside_golem(target, rest, grant, why, backends) if rest else Route()
+    profile = (*backends["golem"].actions(target, observed["golem"], grant, why), *beside.actions)
     if runtime not in observed:
-        return Route(profile, notes=_without_runtime(target))
+        return Route(profile, notes=(*_without_runtime(target), *beside.notes))
     if not observed[runtime].running:
         return Route(profile, notes=(f"{named(target)} is stopped; it is limited when it runs",))
     # who rests makes no new agreement, and what runs still needs what it was promised
     cores = {Resource.CPU_CORES: grant[Resource.CPU_CORES]} if grant.get(Resource.CPU_CORES) else {}
     caps = tuple(backends[runtime].actions(target, observed[runtime], cores, why))
     if any(rises(action) for action in caps):
-        return Route(caps + profile)
+        return Route(caps + profile, notes=beside.notes)
     if busy is False:
-        return Route(profile + caps)
+        return Route(profile + caps, notes=beside.notes)
     doubt = "work is running" if busy else "it is not known whether work is running"
     reason = f"{doubt}: the {runtime} limit is effective from the next agreement"
-    return Route(profile, tuple((action, reason) for action in caps))
+    return Route(profile, tuple((action, reason) for action in caps), beside.notes)
 
 
 def named(target: Target) -> str:
     """What runs the node, in words: its container, unit or process."""
     options = target.options
-    name = {"docker": options.container, "podman": options.container, "systemd": options.unit}.get(options.runtime)
+    names = {"docker": options.container, "podman": options.container, "systemd": options.unit}
+    name = (names | {"process": options.process}).get(options.runtime)
     word = {"docker": "container", "podman": "container", "systemd": "unit"}.get(options.runtime, options.runtime)
     return word if name is None else f"{word} {name}"
 
@@ -245,9 +252,13 @@ def is_podman(version: Mapping[str, Any]) -> bool:
 
 
 def refuse_overcommit(grants: Mapping[str, Grant], capacity: Grant) -> None:
-    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource."""
-    for resource, available in capacity.items():
-        asked = math.fsum(grant.get(resource, 0.0) for grant in grants.values())
+    """The grants of one host (by node) fit its capacity after reserve; else ``ActuatorError`` names the resource.
+
+    Of what is not among its capacity it has nothing.
+    """
+    for resource in dict.fromkeys((*capacity, *(resource for grant in grants.values() for resource in grant))):
+        available = capacity.get(resource, 0.0)
+        asked = sum(grant.get(resource, 0.0) for grant in grants.values())
         if asked > available * (1 + 1e-9):
             raise ActuatorError(
                 FailureKind.DATA,
@@ -295,6 +306,9 @@ def _call(fields: dict[str, Any]) -> Call:
         return HttpCalls(tuple(HttpCall(**one) for one in fields["calls"]), fields["pause_s"])
     if "calls" in fields:
         return Steps(tuple(_step(one) for one in fields["calls"]))
+    if "leave" in fields:
+        files = tuple((name, value) for name, value in fields.pop("files"))
+        return Group(files=files, **fields)
     return _step(fields)
 
 
@@ -306,17 +320,28 @@ def _step(fields: dict[str, Any]) -> RunCommand | HttpCall | WriteLine:
 
 def rises(action: Action) -> bool:
     """Does the node get more of anything by this action? No limit is more than any."""
-    return any(
-        _is_more(value, action.before[key])
-        for key, value in action.after.items()
-        if key in action.before and not same(value, action.before[key])
-    )
+    return _any_more(_limits(action.after), _limits(action.before))
 
 
-def _is_more(after: Any, before: Any) -> bool:
-    if after is None or before is None:
-        return after is None
-    return isinstance(after, int | float) and isinstance(before, int | float) and after > before
+def lowers(action: Action) -> bool:
+    """Does the node get less of anything by this action?"""
+    return _any_more(_limits(action.before), _limits(action.after))
+
+
+def _limits(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that bound something: where a limiter is there but not enabled, its figure bounds nothing."""
+    is_off = values.get("enabled") is False
+    return {key: None if is_off else value for key, value in values.items() if key != "enabled"}
+
+
+def _any_more(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return any(_is_more(value, right[key]) for key, value in left.items() if key in right)
+
+
+def _is_more(left: Any, right: Any) -> bool:
+    if not isinstance(right, int | float) or same(left, right):
+        return False
+    return left is None or (isinstance(left, int | float) and left > right)
 
 
 def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why: str, backends: Actuators) -> Route:
@@ -324,7 +349,8 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     actions: list[Action] = []
     notes: list[str] = []
     for kind, one in observed.items():
-        found = backends[kind].actions(target, one, grant, why)
+        wanted = _without_own(protocol, grant) if kind == "traffic" else grant
+        found = backends[kind].actions(target, one, wanted, why)
         if kind == target.options.runtime and not one.running:
             notes.append(f"{named(target)} is stopped; it is limited when it runs")
         if kind == target.options.runtime and found and not target.is_capped:
@@ -339,6 +365,12 @@ def _beside_golem(target: Target, observed: Mapping[str, Any], grant: Grant, why
     if not observed:
         notes.append(f"{protocol} gets neither limit nor weight: nothing that runs it can be set from here")
     return Route(tuple(actions), notes=tuple(notes))
+
+
+def _without_own(protocol: str, grant: Grant) -> Grant:
+    """What the protocol's own back end does not set."""
+    own = _BY_PROTOCOL.get(protocol, frozenset())
+    return {resource: amount for resource, amount in grant.items() if resource not in own}
 
 
 def _without_runtime(target: Target) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from depin_orcha.bounds import WEIGHT_PER_CORE, bounds, granted, refuse_memory, refused
 from depin_orcha.cgroups import DEFAULT_SHARES, LEAST_SHARES, Enforced, enforced, least_shares, weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
+from depin_orcha.timefmt import parse_rfc3339
 from depin_orcha.types import Action, HttpCall
 
 from . import Grant, Reader, Reading, Target, is_podman, latest, original, same
@@ -50,6 +51,7 @@ class Container:
     host_cpu_count: int
     host_memory_bytes: int
     in_force: Enforced | None
+    made_s: int | None = None
 
     @property
     def running(self) -> bool:
@@ -238,6 +240,7 @@ def container(socket: str, name: str, reader: Reader) -> Container:
             host_cpu_count=int(info["NCPU"]),
             host_memory_bytes=int(info["MemTotal"]),
             in_force=enforced(reader.text, pid, identity) if pid else None,
+            made_s=parse_rfc3339(found["Created"]) if "Created" in found else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ActuatorError(

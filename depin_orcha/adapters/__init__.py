@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -44,6 +45,8 @@ class NodeOptions(BaseModel):
     """Name or id of its container (docker, podman)."""
     unit: str | None = None
     """Name of its unit (systemd)."""
+    process: str | None = None
+    """Its program as ``ps`` shows it, or the program's full path (process)."""
     account: str | None = None
     """Nodes that share one income carry the same account."""
     disk: str | None = None
@@ -59,6 +62,12 @@ class NodeOptions(BaseModel):
     busy_watts: Annotated[float, Field(ge=0)] | None = None
     """Power it draws while it works with its largest grant, in watts; unset: part of the host's ``idle_watts``."""
 
+    @property
+    def place(self) -> dict[str, str | None]:
+        """Where it runs and answers: what a plan for it is made for."""
+        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit", "process")}
+        return told | {"url": urlsplit(getattr(self, "url", None) or "").netloc.rpartition("@")[2] or None}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.max_units is not None and self.min_units > self.max_units:
@@ -67,6 +76,8 @@ class NodeOptions(BaseModel):
             raise ValueError(f'runtime "{self.runtime}" needs the name of its container')
         if self.runtime == "systemd" and not self.unit:
             raise ValueError('runtime "systemd" needs the name of its unit')
+        if self.runtime == "process" and not self.process:
+            raise ValueError('runtime "process" needs the name of its process')
         return self
 
 

@@ -87,7 +87,11 @@ def test_inside_its_bounds_it_is_never_moved(place: Place, bounds: str) -> None:
         ("min_units = 7\n", {"config_path": None}, "no plan sets that: its config_path is not set"),
         ("min_units = 7\n", {"config_path": None, "disk": None}, "its config_path and disk are not set"),
         ("max_units = 5\n", {"runtime": None, "container": None}, "nothing that is configured here runs it"),
-        ("max_units = 5\n", {"runtime": "process", "container": None}, "nothing that is configured here runs it"),
+        (
+            "max_units = 5\n",
+            {"runtime": "process", "container": None, "process": "storagenode"},
+            "nothing that is configured here runs it",
+        ),
         ("max_units = 4\n", {}, "no more than 4 units are allowed, but with what it stores it needs 4.535"),
         ("min_units = 20.5\n", {}, "at least 20.5 units are asked for, but beside what others have there is room for"),
     ],
@@ -216,6 +220,21 @@ def test_apply_shows_the_file_and_the_restart(
         1,
         ["storage.allocated-disk-space:", f"{tb}000.00", "GB"],
     )
+
+
+def test_what_is_more_than_the_host_has_may_become_less(place: Place, tmp_path: Path) -> None:
+    """Of 10 TB two nodes have 12: one is given less, and still they have more than there is."""
+    past = Past(place, NOW_S)
+    for name in ("storj_1", "storj_2"):
+        past.storage(name, 6.0, lambda day: 4.0 + 0.02 * day, 1.5)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    with StorjMachine(folder) as machine:
+        node = storj(bounds="max_units = 5\napply = true\n", container="storj", config_path=str(machine.file))
+        node = node.replace("http://127.0.0.1:9", machine.node.url).replace("/mnt/a", str(tmp_path))
+        planned(place, node + storj("storj_2"), f'[apply]\ndocker_socket = "{machine.engine.socket}"\n{BOX}')
+        (action,) = place.json("apply", now=NOW_S).data["actions"]
+    assert (action["node"], action["after"]) == ("storj_1", {"storage_bytes": 5 * 10**12})
 
 
 def test_beside_a_node_that_is_moved_for_gain(place: Place) -> None:

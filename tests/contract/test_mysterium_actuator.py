@@ -137,6 +137,24 @@ def test_a_configuration_that_cannot_be_saved_is_put_back():
         assert "err_config_save" in outcome.detail
 
 
+@pytest.mark.parametrize("userspace", [False, True])
+@pytest.mark.parametrize("saves", [0, 1, 2])
+def test_a_disk_that_fills_up_between_requests_leaves_no_half_a_change(userspace, saves):
+    """What is stored without being told to the shaper is read back as if it were in force."""
+
+    class Filling(Tequilapi):
+        def _set(self, body):
+            self.can_save = len(self.writes) <= saves
+            return super()._set(body)
+
+    with Filling(userspace=userspace) as node:
+        (outcome,) = carry_out(plan(node, 2e7))
+        is_saved = saves == 2 and userspace
+        assert outcome.state is (ActionState.DONE if is_saved else ActionState.UNDONE), outcome.detail
+        assert node.in_force == (2441 if is_saved else None)
+        assert node.config["shaper"]["enabled"] is is_saved
+
+
 @pytest.mark.parametrize("version", ["1.29.6", "1.28.9", "0.99.99", "source.dev-build"])
 def test_versions_that_keep_another_limit_are_refused(version):
     with Tequilapi(version=version) as node, pytest.raises(ActuatorError, match="is not shaped") as refused:

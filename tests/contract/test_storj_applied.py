@@ -41,7 +41,7 @@ class Home:
         """It was read."""
         with self.store.transaction():
             said = Snapshot("storj_1", now_s, (), Health(status, "nobody has reached the node for 300 minutes"))
-            self.store.add_snapshot(said, now_s, None)
+            self.store.add_snapshot(said, now_s, "USD")
 
     def apply(self, tb: float, after_s: int = 0, *, status: HealthStatus | None = HealthStatus.UP) -> Result:
         now_s = NOW_S + after_s

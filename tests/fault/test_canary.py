@@ -294,6 +294,8 @@ def plan_for_all(owner: Owner) -> None:
         store = Store(connection)
         store.start_run("optimize", NOW_S, None)
         result = head | {"hosts": [host | {"shadow_prices": []}]}
+        connection.execute("DELETE FROM host_samples")
+        store.add_host("local", NOW_S, room, {})
         store.add_plan(NOW_S, NOW_S + HOUR_S, result, {"hosts": [{"host": "local", "capacity": room}]})
 
 

@@ -23,7 +23,13 @@ READY_TIMEOUT_S = 20
 
 
 class DockerEngine(KernelView):
-    """Lives as long as the context; touches nothing of a Docker that may be installed, nor of the host's network."""
+    """Lives as long as the context; touches nothing of a Docker that may be installed, nor of the host's network.
+
+    ``bridge``: the address of its bridge, which containers may be on; None has no network at all.
+    """
+
+    def __init__(self, bridge: str | None = None) -> None:
+        self._bridge = bridge
 
     def __enter__(self) -> Self:
         busybox = shutil.which("busybox")
@@ -31,14 +37,14 @@ class DockerEngine(KernelView):
             unavailable("a Docker Engine of our own needs root")
         if shutil.which("dockerd") is None or busybox is None:
             unavailable("a Docker Engine of our own needs dockerd and busybox (Debian: docker.io, busybox-static)")
-        self._space = LoopbackNamespace().__enter__()
+        self.space = LoopbackNamespace().__enter__()
         self._folder = Path(
             tempfile.mkdtemp(prefix="orcha-docker-", dir="/tmp")
         )  # short: a socket's path has 107 bytes
         self.socket = str(self._folder / "docker.sock")
         self._log = self._folder / "dockerd.log"
         with self._log.open("wb") as log:
-            self._process = self._space.popen(self._argv(), {**os.environ, "HOME": str(self._folder)}, log)
+            self._process = self.space.popen(self._argv(), {**os.environ, "HOME": str(self._folder)}, log)
         self._http = httpx.Client(
             transport=httpx.HTTPTransport(uds=self.socket), base_url="http://docker", timeout=60, trust_env=False
         )
@@ -63,7 +69,7 @@ class DockerEngine(KernelView):
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            self._space.__exit__()
+            self.space.__exit__()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
@@ -107,7 +113,7 @@ class DockerEngine(KernelView):
             "--ip-forward=false",
             "--ip-masq=false",
             "--userland-proxy=false",
-            "--bridge=none",
+            f"--bip={self._bridge}/24" if self._bridge else "--bridge=none",
         ]
 
     def _wait_until_ready(self) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -129,6 +130,22 @@ def test_a_container_made_anew_is_limited_again_and_one_changed_by_hand_is_not(
     assert engine.cpu_quota_us("golem") == 150_000, "the last that was not ours"
 
 
+def test_a_container_that_was_made_after_the_plan_is_not_limited_by_it(owner: Owner, engine: DockerEngine) -> None:
+    plan(owner)
+    time.sleep(1.1)
+    engine.remove("golem")
+    engine.run("golem")
+    done = subprocess.run(owner.words("apply", "--yes"), capture_output=True, env=owner.environment, check=False)
+    assert done.returncode == 3
+    (failure,) = json.loads(done.stdout)["failures"]
+    assert failure["message"].startswith("golem_1 is another since the plan was made: container golem is of 20")
+    assert engine.cpu_quota_us("golem") == -1
+    owner("collect")
+    plan(owner)
+    owner("apply", "--yes")
+    assert engine.cpu_quota_us("golem") == 100_000
+
+
 @pytest.mark.parametrize("call", ["fdatasync", "sendto"])
 def test_killed_at_every_step_the_next_run_ends_what_was_begun(owner: Owner, engine: DockerEngine, call: str) -> None:
     """Killed when it makes the call for the first, second, ... time, until it lives to its end."""
@@ -142,8 +159,7 @@ def test_killed_at_every_step_the_next_run_ends_what_was_begun(owner: Owner, eng
     while True:
         for file, content in zip(files, kept, strict=True):
             file.write_bytes(content)
-        engine.remove("golem")
-        engine.run("golem")
+        engine.call("POST", "/containers/golem/update", {"NanoCpus": (os.cpu_count() or 1) * 10**9})
         inject = ["-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={killed + 1}"]
         words = owner.words("apply", "--yes")
         strace = ["strace", "-f", "-qq", "-o", str(owner.folder / "trace"), *inject, *words]

@@ -105,9 +105,9 @@ class Owner:
             result, problem = storage_plan(tb)
             store.add_plan(now_s - 60, now_s + 600, result, problem)
             with store.transaction():
-                store.add_snapshot(Snapshot("storj_1", now_s - 60, (), Health(HealthStatus.UP, "well")), now_s, None)
+                store.add_snapshot(Snapshot("storj_1", now_s - 60, (), Health(HealthStatus.UP, "well")), now_s, "USD")
 
-    def apply(self, tb: float, *words: str, later_s: int = 0, exits: int = 0) -> Any:
+    def apply(self, tb: float, *words: str, later_s: int = 0, exits: int | None = 0) -> Any:
         self.plan(tb, self.now_s + later_s)
         return self.place.json("apply", *words, now=self.now_s + later_s, exits=exits)
 

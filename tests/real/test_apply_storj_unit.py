@@ -78,7 +78,7 @@ def apply(place: Place, now_s: int, exits: int = 0) -> Any:
         result, problem = storage_plan(7)
         store.add_plan(now_s - 60, now_s + 600, result, problem)
         with store.transaction():
-            store.add_snapshot(Snapshot("storj_1", now_s - 60, (), Health(HealthStatus.UP, "well")), now_s, None)
+            store.add_snapshot(Snapshot("storj_1", now_s - 60, (), Health(HealthStatus.UP, "well")), now_s, "USD")
     return place.json("apply", "--yes", now=now_s, exits=exits, PATH=os.environ["PATH"])
 
 

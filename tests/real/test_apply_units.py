@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apply_parts import plan_of
-from ledger_parts import opened
+from apply_parts import store_plan
 from operator_parts import Done
 from real.systemd import Systemd
 
@@ -52,10 +51,7 @@ class Owner:
         (self.folder / "config.toml").write_text(text + "\n".join(lines) + "\n")
 
     def plan(self, **grant: float) -> None:
-        result, problem = plan_of("n", "exec", 1, grant, {key: value * 4 for key, value in grant.items()})
-        now_s = int(time.time())
-        with opened(self.folder / "orcha.db", node="n", now_s=now_s) as store:
-            store.add_plan(now_s - 60, now_s + 900, result, problem)
+        store_plan(self.folder / "orcha.db", "n", grant)
 
     def __call__(self, *words: str, exits: int = 0) -> Done:
         argv = [sys.executable, "-m", "depin_orcha", *words, "--json"]

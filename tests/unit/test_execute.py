@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from apply_parts import BACKENDS, CPU, FOLDER, ID, FakeEngine, MemoryJournal
 
-from depin_orcha.actuators import Reading, from_json, to_json
+from depin_orcha.actuators import Reading, from_json, lowers, rises, to_json
 from depin_orcha.actuators.docker import Actuator
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.execute import execute, recover
@@ -150,6 +151,86 @@ def test_a_failed_step_takes_its_node_back_in_reverse_and_leaves_the_others_alon
     assert notes.read_text().split() == ["a", "b", "no-b", "no-a", "d"]
     assert [outcome.seq for outcome in outcomes] == [1, 2, 3, 4, 5]
     assert journal.entries[-4:] == [(1, "undone"), (4, "skipped"), (5, "running"), (5, "done")]
+
+
+class Levels(Actuator):
+    """Levels of nodes, each in a file."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def read_back(self, action, reader, since_s=None):  # noqa: ARG002
+        level = json.loads((self.folder / action.node).read_text())
+        return Reading({"level": level}, f"level {level}")
+
+    def change(self, node, before, after, *, works=True):
+        (self.folder / node).write_text(json.dumps(before))
+        call, undo = (self._write(node, level, works=works) for level in (after, before))
+        return Action(node, "levels", "", {"level": before}, {"level": after}, call, undo)
+
+    def _write(self, node, level, *, works):
+        return RunCommand(("sh", "-c", f"echo {json.dumps(level)} > {self.folder / node}" if works else "exit 1"))
+
+
+@pytest.mark.parametrize("before", [4, None], ids=["limited", "not limited"])
+def test_what_could_not_be_taken_is_not_given(engine, tmp_path, before):
+    levels = Levels(tmp_path)
+    actions = [
+        levels.change("takes_1", before, 2, works=False),
+        levels.change("takes_2", 4, 2),
+        levels.change("gives_1", 1, 3),
+        levels.change("gives_2", 1, None),
+        levels.change("elsewhere", 1, 3),
+        levels.change("takes_3", 4, 3),
+    ]
+    journal = MemoryJournal()
+    backends, hosts = {"levels": levels}, {"elsewhere": "rack"}
+    outcomes = execute(dict(enumerate(actions)), journal, backends, engine.machine, 0.1, hosts)
+    states = [str(outcome.state) for outcome in outcomes]
+    assert states == ["failed", "done", "skipped", "skipped", "done", "done"]
+    said = "no room was made for it: takes_1 was to get less (action 0: failed)"
+    assert [journal.details[seq] for seq in (2, 3)] == [said] * 2
+    assert [outcome.failure is None for outcome in outcomes] == [False, True, True, True, True, True]
+    assert [json.loads((tmp_path / one.node).read_text()) for one in actions] == [before, 2, 1, 1, 3, 3]
+
+
+def test_what_was_taken_and_put_back_is_not_given_either(engine, tmp_path):
+    levels = Levels(tmp_path)
+    taken, failing = levels.change("takes", 4, 2), replace(engine.cpu_action(), node="takes")
+    engine.on_update = lambda _: (409, {"message": "Conflicting options"})
+    actions = [taken, failing, levels.change("gives", 1, 3)]
+    outcomes = execute(dict(enumerate(actions)), MemoryJournal(), {**BACKENDS, "levels": levels}, engine.machine, 0.1)
+    assert [str(outcome.state) for outcome in outcomes] == ["undone", "failed", "skipped"]
+    assert outcomes[2].detail == "no room was made for it: takes was to get less (action 0: undone)"
+
+
+def test_what_was_never_begun_because_of_its_node_makes_no_room(engine, tmp_path):
+    levels = Levels(tmp_path)
+    engine.on_update = lambda _: (409, {"message": "Conflicting options"})
+    engine.enforce(1)
+    failing = replace(engine.cpu_action(2), node="takes")
+    actions = [failing, levels.change("takes", 4, 2), levels.change("gives", 1, 3)]
+    outcomes = execute(dict(enumerate(actions)), MemoryJournal(), {**BACKENDS, "levels": levels}, engine.machine, 0.1)
+    assert [str(outcome.state) for outcome in outcomes] == ["failed", "skipped", "skipped"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "way"),
+    [
+        ({"cpu_cores": 1}, {"cpu_cores": 2}, "up"),
+        ({"cpu_cores": 2}, {"cpu_cores": None}, "up"),
+        ({"cpu_cores": None}, {"cpu_cores": 2}, "down"),
+        ({"cpu_cores": 2}, {"cpu_cores": 2.0000001}, ""),
+        ({"active": "a", "cpu_threads": 2, "mem_gib": 4}, {"active": "b", "cpu_threads": 3, "mem_gib": 2}, "up down"),
+        ({"profile": None}, {"profile": {"cpu_threads": 3}}, ""),
+        ({"enabled": False, "kbytes_per_s": 100}, {"enabled": True, "kbytes_per_s": 900}, "down"),
+        ({"enabled": True, "kbytes_per_s": 900}, {"enabled": False, "kbytes_per_s": 100}, "up"),
+        ({"enabled": True, "kbytes_per_s": 100}, {"enabled": True, "kbytes_per_s": 900}, "up"),
+    ],
+)  # fmt: skip
+def test_which_way_an_action_goes(before, after, way):
+    action = Action("n", "any", "", before, after, RunCommand(("true",)), None)
+    assert (rises(action), lowers(action)) == ("up" in way, "down" in way)
 
 
 @pytest.mark.parametrize(
