@@ -71,6 +71,7 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
     except ActuatorError as error:
         work.failures.append(Failure(None, error.kind, error.message, error.hint))
         return
+    kept: list[str] = []
     for node in host.nodes:
         name, options = node.node, world.job.config.nodes.get(node.node)
         if options is None or not world.job.wanted(name) or world.is_paused(name):
@@ -91,6 +92,11 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
                 work.advice.append(_elsewhere(world.known, name, options, grant, node.reason))
         except (ActuatorError, AdapterError, ConfigError) as error:
             work.failures.append(Failure(name, error.kind, error.message, error.hint))
+            if changed and node.makes_room:
+                kept.append(name)
+    for name in {one.node for one in host.nodes} & work.routes.keys() if kept else ():
+        reason = f"no room was made for it: {', '.join(kept)} was to get less and cannot be set now"
+        work.routes[name] = actuators.without_rises(work.routes[name], reason)
 
 
 def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> dict[Resource, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -107,8 +108,12 @@ def folder_of(text: Text, paths: dict[str, str], controller: str) -> str:
 
 
 def enforced_at(text: Text, paths: dict[str, str]) -> Enforced:
-    """Limits of the control groups at ``paths`` themselves, not of those above. Raises ``ActuatorError``."""
-    return _enforced(text, text("/proc/self/mountinfo") or "", paths, strict=False)
+    """Limits of the control groups at ``paths`` themselves, not of those above; a machine may do without memory's.
+
+    Raises ``ActuatorError``.
+    """
+    mounts = text("/proc/self/mountinfo") or ""
+    return _enforced(text, mounts, paths, strict=False, needs_memory=False)
 
 
 def _paths(groups: str) -> dict[str, str]:
@@ -130,9 +135,11 @@ def _up_to(owner: str, path: str) -> str:
     return head + owner + tail.partition("/")[0]  # a service manager inside moves its processes further down
 
 
-def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool) -> Enforced:
+def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool, needs_memory: bool = True) -> Enforced:
     read = partial(_needed, text) if strict else text
-    cpu, memory = (_folder(paths, mounts, controller) for controller in ("cpu", "memory"))
+    cpu, memory = _folder(paths, mounts, "cpu"), "this machine"
+    with nullcontext() if needs_memory else suppress(ActuatorError):
+        memory = _folder(paths, mounts, "memory")
     cores, cpu_evidence = _cpu(text, read, cpu, version_1="cpu" in paths)
     limit, used, memory_evidence = _memory(text, memory, version_1="memory" in paths)
     weight, shares, weight_evidence = _weight(text, cpu, version_1="cpu" in paths)

@@ -313,9 +313,9 @@ BACK_ENDS = {
         "nothing; no restart",
     ),
     "process": (
-        "CPU and memory of a plain process and all that it starts: a cap with `hard_caps` and for Golem, else a weight",
-        "root",
-        "until the process starts again; then it is set again",
+        "CPU and memory of a process and all below it: a cap with `hard_caps` and for Golem, else a weight",
+        "root; with version 2 of control groups, systemd",
+        "until the process ends; the next one is limited again",
         "nothing; no restart",
     ),
     "traffic": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from depin_orcha.cgroups import weights_of_shares
@@ -321,6 +321,12 @@ def _step(fields: dict[str, Any]) -> RunCommand | HttpCall | WriteLine:
 def rises(action: Action) -> bool:
     """Does the node get more of anything by this action? No limit is more than any."""
     return _any_more(_limits(action.after), _limits(action.before))
+
+
+def without_rises(route: Route, reason: str) -> Route:
+    """The route without what gives the node more, which is skipped for this reason."""
+    held = tuple((action, reason) for action in route.actions if rises(action))
+    return replace(route, actions=tuple(one for one in route.actions if not rises(one)), skipped=route.skipped + held)
 
 
 def lowers(action: Action) -> bool:

@@ -21,6 +21,7 @@ from depin_orcha.processes import Listing, resident_bytes, running, started, top
 from depin_orcha.types import Action, Group, RunCommand, Steps
 
 from . import Grant, Reader, Reading, Target, TargetGoneError, latest, original, same
+from ._scopes import attach, limit, scope_of, start
 
 KIND = "process"
 LEAST_CORES = 0.01
@@ -32,11 +33,6 @@ MEMORY_STEP_BYTES = 1024 * 1024
 FREE: Mapping[str, Any] = {"cpu_cores": None, "cpu_weight": DEFAULT_WEIGHT, "memory_bytes": None}
 """What a process has while nobody gave it anything."""
 _CONTROLLER = {"cpu_cores": "cpu", "cpu_weight": "cpu", "memory_bytes": "memory"}
-_MANAGER = (
-    "org.freedesktop.systemd1",
-    "/org/freedesktop/systemd1",
-    "org.freedesktop.systemd1.Manager",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +107,11 @@ class Actuator:
         if asked.cpu_weight is not None:
             wanted["cpu_weight"] = asked.cpu_weight
         if asked.memory_bytes is not None:
-            limit = asked.memory_bytes // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES
-            if limit > observed.host_memory_bytes:
-                raise refused(target.node, f"{limit} bytes of memory: there are {observed.host_memory_bytes}")
-            refuse_memory(target.node, f"process {observed.pid}", limit, observed.used_bytes)
-            wanted["memory_bytes"] = limit
+            most = asked.memory_bytes // MEMORY_STEP_BYTES * MEMORY_STEP_BYTES
+            if most > observed.host_memory_bytes:
+                raise refused(target.node, f"{most} bytes of memory: there are {observed.host_memory_bytes}")
+            refuse_memory(target.node, f"process {observed.pid}", most, observed.used_bytes)
+            wanted["memory_bytes"] = most
         now = observed.values or FREE
         return _actions(observed, {key: one for key, one in wanted.items() if not _near(key, now[key], one)}, why)
 
@@ -224,7 +220,7 @@ def _in_version_2(observed: Process, paths: dict[str, str], reader: Reader) -> P
             'run it in a container and set runtime = "docker" or "podman", and container',
         )
     scope = scope_of(observed.node, observed.pid)
-    head, found, _ = paths[""].partition(f"/{scope}")
+    head, found, _ = paths.get("", "").partition(f"/{scope}")
     inside = {"cpu": scope, "memory": scope} if found else {}
     paths = {"": head + found or "/"}  # it may have groups of its own below
     values, evidence, used = _held(observed, enforced_at(reader.text, paths), inside, paths)
@@ -276,11 +272,6 @@ def group_of(node: str) -> str:
     return f"depin_orcha-{node}"
 
 
-def scope_of(node: str, pid: int) -> str:
-    """The name of its scope; an old one may have children left, so each process has its own."""
-    return f"depin_orcha-{node}-{pid}.scope"
-
-
 def _refuse_kept(observed: Process, paths: Mapping[str, str]) -> None:
     """Raises ``ActuatorError`` where a service or a container holds the process: its limits are set there."""
     found = keeper(paths)
@@ -306,7 +297,7 @@ def _actions(observed: Process, changes: Mapping[str, Any], why: str) -> list[Ac
         after = now | {key: value}
         if observed.home is None:
             call, then = _scope(observed, key, value)
-            undo = _property(observed, key, now[key])
+            undo = limit(scope_of(observed.node, observed.pid), key, now[key])
         else:
             controller = _CONTROLLER[key]
             call, undo = _group(observed, controller, now, after), _group(observed, controller, after, now)
@@ -320,7 +311,13 @@ def _actions(observed: Process, changes: Mapping[str, Any], why: str) -> list[Ac
 
 def _group(observed: Process, controller: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Group:
     """All that the group is to hold, so that nothing counts that an earlier process left there; nothing: no group."""
-    path = f"{(observed.home or {})[controller]}/{group_of(observed.node)}"
+    home = (observed.home or {}).get(controller)
+    if home is None:
+        reason = f"{observed.node}: this kernel has no control groups of version 1 for {controller}"
+        raise ActuatorError(
+            FailureKind.UNSUPPORTED, reason, f"turn it on at the next start: cgroup_enable={controller}"
+        )
+    path = f"{home}/{group_of(observed.node)}"
     keys = [key for key, one in _CONTROLLER.items() if one == controller]
     if all(same(new[key], FREE[key]) for key in keys):
         return Group(path, observed.pid, observed.started, leave=True)
@@ -332,11 +329,11 @@ def _group(observed: Process, controller: str, old: Mapping[str, Any], new: Mapp
             ("cpu.shares", str(shares)),
         ]
     else:
-        limit, before = new["memory_bytes"], old["memory_bytes"]
+        most, before = new["memory_bytes"], old["memory_bytes"]
         names = ["memory.limit_in_bytes", *(["memory.memsw.limit_in_bytes"] if observed.has_swap else [])]
-        if limit is None or (before is not None and limit > before):
+        if most is None or (before is not None and most > before):
             names.reverse()  # memory may never be more than memory and swap together
-        files = [(name, str(-1 if limit is None else limit)) for name in names]
+        files = [(name, str(-1 if most is None else most)) for name in names]
     return Group(path, observed.pid, observed.started, tuple(files))
 
 
@@ -344,38 +341,11 @@ def _scope(observed: Process, key: str, value: Any) -> tuple[RunCommand | Steps,
     """A scope of its own with the limit; where it has one, the limit for that, and those astray into it."""
     scope = scope_of(observed.node, observed.pid)
     inside = {"cpu": scope, "memory": scope}
-    if observed.inside:
-        one = _property(observed, key, value)
-        if not observed.astray:
-            return one, inside
-        pids = (str(len(observed.astray)), *(str(pid) for pid in observed.astray))
-        attach = _manager("AttachProcessesToUnit", "ssau", scope, "", *pids)
-        return Steps((attach, one)), inside
-    told = {
-        "cpu_cores": ("CPUQuotaPerSecUSec", lambda: round(value * 1_000_000)),
-        "cpu_weight": ("CPUWeight", lambda: value),
-        "memory_bytes": ("MemoryMax", lambda: value),
-    }
-    name, amount = told[key]
-    pids = (str(len(observed.pids)), *(str(pid) for pid in observed.pids))
-    # only what is delegated can be given more processes later
-    properties = ("3", "PIDs", "au", *pids, "Delegate", "b", "true", name, "t", str(amount()))
-    return _manager("StartTransientUnit", "ssa(sv)a(sa(sv))", scope, "fail", *properties, "0"), inside
-
-
-def _manager(method: str, *words: str) -> RunCommand:
-    return RunCommand(("busctl", "call", *_MANAGER, method, *words))
-
-
-def _property(observed: Process, key: str, value: Any) -> RunCommand:
-    if key == "cpu_cores":
-        setting = "CPUQuota=" if value is None else f"CPUQuota={value * 100:g}%"
-    elif key == "cpu_weight":
-        setting = f"CPUWeight={value}"
-    else:
-        setting = f"MemoryMax={'infinity' if value is None else value}"
-    scope = scope_of(observed.node, observed.pid)
-    return RunCommand(("systemctl", "set-property", "--runtime", scope, setting))
+    if not observed.inside:
+        return start(scope, observed.pids, key, value), inside
+    if observed.astray:
+        return Steps((attach(scope, observed.astray), limit(scope, key, value))), inside
+    return limit(scope, key, value), inside
 
 
 def _shell(call: Group) -> str:

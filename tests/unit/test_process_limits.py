@@ -167,7 +167,7 @@ def test_one_that_is_not_running_is_left_alone(machine: Machine) -> None:
     for where in (target(), target("storj", hard_caps=True)):
         backends = {
             "process": machine.backend,
-            **({"golem": _NoProfile()} if where.options.protocol == "golem" else {}),
+            **({"golem": _NoProfile(dict)} if where.options.protocol == "golem" else {}),
         }
         found = route(where, observe(where, machine, backends), {CPU: 1.0}, "", backends, busy=None)
         assert found.actions == ()
@@ -202,6 +202,21 @@ def test_without_swap_accounting_memory_alone_is_limited(machine: Machine) -> No
     (machine.root / "sys/fs/cgroup/memory/home/memory.memsw.limit_in_bytes").unlink()
     (memory,) = machine.actions(target(), {MEMORY: 64 * MIB})
     assert [name for name, _ in call(memory).files] == ["memory.limit_in_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [("5:cpu:/home\n0::/\n", "no control groups of version 1 for memory"), ("3:pids:/\n", "without systemd")],
+)
+def test_a_kernel_without_the_controller_is_refused(machine: Machine, groups: str, said: str) -> None:
+    """As the small computers have memory turned off."""
+    machine.start(77)
+    machine.group("/home")
+    machine.write("/proc/77/cgroup", groups)
+    error = refusal(machine, grant={MEMORY: 64 * MIB})
+    assert (error.kind, said in error.message) == (FailureKind.UNSUPPORTED, True), error.message
+    if "cpu" in groups:
+        assert len(machine.actions(target(), {CPU: 1.0})) == 1
 
 
 def test_in_its_group_the_other_value_stays_and_swap_goes_up_first(machine: Machine) -> None:
