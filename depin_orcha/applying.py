@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 from . import actuators
@@ -62,7 +63,11 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
     to_apply = host.decision == "apply"
     try:
         if to_apply:
-            actuators.refuse_overcommit(host.by_node(), _least(capacity, world.capacity(host.host)))
+            there = _least(capacity, world.capacity(host.host))
+            grants = host.by_node()
+            if all(_is_taken(world.known, name, grant) for name, grant in grants.items()):
+                there |= {Resource.STORAGE_BYTES: inf}
+            actuators.refuse_overcommit(grants, there)
     except ActuatorError as error:
         work.failures.append(Failure(None, error.kind, error.message, error.hint))
         return
@@ -97,6 +102,13 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
 def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> dict[Resource, float]:
     """What a host had for its nodes when the plan was made, or has now if that is less."""
     return {resource: min(amount, now.get(resource, amount)) for resource, amount in planned.items()}
+
+
+def _is_taken(known: AsOf, node: str, grant: Mapping[Resource, float]) -> bool:
+    """Does the node get no more disk space than it said that it has? That may be too much for long."""
+    now = known.usage(node).get(Resource.STORAGE_BYTES)
+    wanted = grant.get(Resource.STORAGE_BYTES, 0.0)
+    return not wanted or (now is not None and now.allocated is not None and wanted <= now.allocated * (1 + 1e-9))
 
 
 def _made_for(world: World, plan: PlanRow, node: str) -> int | None:
