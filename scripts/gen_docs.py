@@ -381,8 +381,9 @@ def _levers(protocol: str, made: Actuators) -> Iterator[tuple[str, str, str, str
     for resource in adapter.levers:
         kinds_of: dict[str, None] = {}
         for runtime in ("docker", "podman", "systemd", "process"):
-            names = {"container": "c", "unit": "u", "process": "p"}
-            options = NodeOptions(protocol=protocol, runtime=runtime, hard_caps=True, **names)
+            options = NodeOptions(
+                protocol=protocol, runtime=runtime, container="c", unit="u", process="p", hard_caps=True
+            )
             kinds_of |= dict.fromkeys(kinds(Target("n", options, 1), made, [resource]))
         does = (_BY_GAIN if resource == main else _ALONG) if rules(protocol).movable else _KEPT
         if protocol == "storj" and resource == main:

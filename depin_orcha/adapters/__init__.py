@@ -65,7 +65,7 @@ class NodeOptions(BaseModel):
     @property
     def place(self) -> dict[str, str | None]:
         """Where it runs and answers: what a plan for it is made for."""
-        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit")}
+        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit", "process")}
         return told | {"url": urlsplit(getattr(self, "url", None) or "").netloc.rpartition("@")[2] or None}
 
     @model_validator(mode="after")
