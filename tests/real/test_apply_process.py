@@ -374,6 +374,8 @@ def owner(tmp_path: Path, home: Home) -> Iterator[Owner]:
 
 def test_a_stored_plan_reaches_the_kernel_is_set_again_and_lifted(owner: Owner, home: Home) -> None:
     home.start(IDLE)
+    rights = [one for one in owner("doctor")["checks"] if one["name"] == "rights"]
+    assert [(one["result"], one["detail"]) for one in rights] == [("ok", "apply can act on it (golem, process)")]
     plan(owner)
     dry = owner("apply")
     assert {action["state"] for action in dry["actions"]} == {"planned"}
