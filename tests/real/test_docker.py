@@ -275,7 +275,7 @@ def test_a_golem_provider_in_a_container(engine, world, name, tmp_path):
     )
 
     def apply(cores, *, busy):
-        observed = observe(where, world, BACKENDS)
+        observed = observe(where, world, BACKENDS, ("golem", "docker"))
         planned = route(where, observed, {CPU: cores}, "plan 1", BACKENDS, busy=busy)
         outcomes = do(planned.actions, world)
         assert set(states(outcomes)) <= {"done"}
@@ -298,7 +298,7 @@ def test_a_golem_provider_in_a_container(engine, world, name, tmp_path):
     undone = [inverse(one, "back") for one in reversed(more)]
     assert states(do(undone, world)) == ["done", "done"]
     assert engine.cpu_quota_us(name) == 100_000
-    back = release(where, observe(where, world, BACKENDS), [*done, *now, *more, *undone], BACKENDS)
+    back = release(where, observe(where, world, BACKENDS, ("golem", "docker")), [*done, *now, *more, *undone], BACKENDS)
     assert states(do(back, world)) == ["done", "done"]
     assert world.output([*command, "profile", "active"]).strip() == '"big"'
     assert engine.cpu_quota_us(name) == cpu_count * 100_000
