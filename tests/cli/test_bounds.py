@@ -100,7 +100,7 @@ def test_inside_its_bounds_it_is_never_moved(place: Place, bounds: str) -> None:
 def test_what_cannot_be_met_stays_and_is_told(
     place: Place, bounds: str, options: dict[str, str | None], reason: str
 ) -> None:
-    data, nodes = planned(place, storj(bounds=bounds, **options))
+    data, nodes = planned(place, storj("storj_1", bounds, **options))
     assert (data["decision"], nodes["storj_1"]["units"], nodes["storj_1"]["changed"]) == ("hold", 6, False)
     assert reason in nodes["storj_1"]["reason"]
     assert reason in data["reason"]
