@@ -17,14 +17,26 @@ from .collect import make_adapter
 from .config import Config
 from .cycle import Job, Result
 from .errors import ActuatorError, AdapterError, DataError, ExitCode, FailureKind
-from .execute import Outcome, execute, recover
+from .execute import NEEDS_ATTENTION, Outcome, execute, recover
 from .hands import Past, by_hand, done, is_told
 from .host import shared
 from .net import HttpClient
 from .outside import Outside
 from .store import Store
 from .timefmt import rfc3339
-from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from .types import (
+    Action,
+    ActionState,
+    Call,
+    Failure,
+    Group,
+    HttpCall,
+    HttpCalls,
+    Resource,
+    RunCommand,
+    Steps,
+    WriteLine,
+)
 
 
 @dataclass(slots=True)
@@ -133,16 +145,21 @@ class World:
         return grant
 
     def recover(self) -> list[Failure]:
-        """End what a run that died left unfinished, by what is in force now."""
+        """End what is unfinished, by what is in force now: begun by a run that died, or neither proven nor put back."""
         # The journal has to survive a power cut, not only the death of this process.
         self.store.connection.execute("PRAGMA synchronous = FULL")
         journal = _Journal(self.store, None, self.job)
         for row in self.known.actions(state=str(ActionState.PLANNED)):
             journal.finish(row["id"], ActionState.SKIPPED, "the run ended before this was begun")
-        rows = self.known.actions(state=str(ActionState.RUNNING))
-        actions = {row["id"]: self._act(row) for row in rows}
+        actions = {row["id"]: self._act(row) for row in self._unfinished()}
         outcomes = recover(actions, journal, self.backends, self.outside, self._verify_s)
         return [outcome.failure for outcome in outcomes if outcome.failure is not None]
+
+    def _unfinished(self) -> list[dict[str, Any]]:
+        rows = [row for row in self.known.actions() if row["state"] != ActionState.SKIPPED]
+        latest = {(row["node"], row["kind"]): row["id"] for row in rows}
+        unproven = {row["id"] for row in rows if row["detail"].startswith(NEEDS_ATTENTION)} & set(latest.values())
+        return [row for row in rows if row["state"] == ActionState.RUNNING or row["id"] in unproven]
 
     @property
     def _verify_s(self) -> float:
@@ -232,7 +249,7 @@ class World:
             "before": action.before,
             "after": action.after,
             "command": command,
-            "path": next((one.path for one in calls if isinstance(one, WriteLine)), None),
+            "path": next((one.path for one in calls if isinstance(one, WriteLine | Group)), None),
             "request": _request(calls),
             "state": str(state),
             "detail": detail,

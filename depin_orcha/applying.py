@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 from . import actuators
@@ -62,10 +63,15 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
     to_apply = host.decision == "apply"
     try:
         if to_apply:
-            actuators.refuse_overcommit(host.by_node(), _least(capacity, world.capacity(host.host)))
+            there = _least(capacity, world.capacity(host.host))
+            grants = host.by_node()
+            if all(_is_taken(world.known, name, grant) for name, grant in grants.items()):
+                there |= {Resource.STORAGE_BYTES: inf}
+            actuators.refuse_overcommit(grants, there)
     except ActuatorError as error:
         work.failures.append(Failure(None, error.kind, error.message, error.hint))
         return
+    kept: list[str] = []
     for node in host.nodes:
         name, options = node.node, world.job.config.nodes.get(node.node)
         if options is None or not world.job.wanted(name) or world.is_paused(name):
@@ -86,11 +92,23 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
                 work.advice.append(_elsewhere(world.known, name, options, grant, node.reason))
         except (ActuatorError, AdapterError, ConfigError) as error:
             work.failures.append(Failure(name, error.kind, error.message, error.hint))
+            if changed and node.makes_room:
+                kept.append(name)
+    for name in {one.node for one in host.nodes} & work.routes.keys() if kept else ():
+        reason = f"no room was made for it: {', '.join(kept)} was to get less and cannot be set now"
+        work.routes[name] = actuators.without_rises(work.routes[name], reason)
 
 
 def _least(planned: Mapping[Resource, float], now: Mapping[Resource, float]) -> dict[Resource, float]:
     """What a host had for its nodes when the plan was made, or has now if that is less."""
     return {resource: min(amount, now.get(resource, amount)) for resource, amount in planned.items()}
+
+
+def _is_taken(known: AsOf, node: str, grant: Mapping[Resource, float]) -> bool:
+    """Does the node get no more disk space than it said that it has? That may be too much for long."""
+    now = known.usage(node).get(Resource.STORAGE_BYTES)
+    wanted = grant.get(Resource.STORAGE_BYTES, 0.0)
+    return not wanted or (now is not None and now.allocated is not None and wanted <= now.allocated * (1 + 1e-9))
 
 
 def _made_for(world: World, plan: PlanRow, node: str) -> int | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +18,9 @@ DEFAULT_SHARES = 1024
 LEAST_SHARES, MOST_SHARES = 2, 262_144
 UNLIMITED_BYTES = 2**62
 """Version 1 writes "no limit" as the largest page-aligned int64."""
+
+_CONTAINER = re.compile(r"/(?:docker|libpod|libpod_parent|crio|cri-containerd|kubepods|lxc)(?:[-./:]|$)")
+_UNIT = re.compile(r"/([^/]+\.(?:service|scope))(?=/|$)")
 
 Text = Callable[[str], str | None]
 """The content of a file, None when there is no such file."""
@@ -39,20 +45,24 @@ class Enforced:
     cpu_shares: int | None = None
 
 
-def weights_of_shares(shares: int) -> frozenset[int]:
-    """The weights of version 2 that runtimes make of shares: by the line of the first years, or by the later curve.
+def weight_of_shares(shares: int, *, curve: bool) -> int:
+    """The weight of version 2 that a runtime makes of shares: by the line of the first years, or by the later curve.
 
     Source: opencontainers/cgroups, ``ConvertCPUSharesToCgroupV2Value``, before and since one default became the other.
     """
     shares = min(MOST_SHARES, max(LEAST_SHARES, shares))
+    if not curve:
+        return 1 + (shares - LEAST_SHARES) * 9999 // 262_142
     bits = math.log2(shares)
-    curve = math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34))
-    return frozenset((1 + (shares - LEAST_SHARES) * 9999 // 262_142, min(10_000, curve)))
+    return min(10_000, math.ceil(10 ** ((bits * bits + 125 * bits) / 612 - 7 / 34)))
 
 
-def least_shares(weight: int) -> int:
-    """The fewest shares of which the line of :func:`weights_of_shares` makes a weight."""
-    return LEAST_SHARES + math.ceil((weight - 1) * 262_142 / 9999)
+def shares_of_weight(weight: int, *, curve: bool) -> int:
+    """The fewest shares of which a runtime makes at least this weight."""
+    if not curve:
+        return LEAST_SHARES + math.ceil((weight - 1) * 262_142 / 9999)
+    all_shares = range(LEAST_SHARES, MOST_SHARES + 1)
+    return all_shares[bisect_left(all_shares, weight, key=lambda shares: weight_of_shares(shares, curve=True))]
 
 
 def enforced(text: Text, pid: int, owner: str) -> Enforced:
@@ -80,6 +90,37 @@ def enforced_in(text: Text, path: str) -> Enforced:
     return _enforced(text, mounts or "", dict.fromkeys(_paths(groups or ""), path), strict=False)
 
 
+def paths_of(text: Text, pid: int) -> dict[str, str] | None:
+    """Paths of the control groups of a process by controller, version 2 under the empty name; None without it."""
+    groups = text(f"/proc/{pid}/cgroup")
+    return None if groups is None else _paths(groups)
+
+
+def keeper(paths: Mapping[str, str]) -> str | None:
+    """The service, or else the path of the container, that a process with these paths belongs to; None for no such."""
+    for path in paths.values():
+        if _CONTAINER.search(path):
+            return path
+        units = _UNIT.findall(path)
+        if units and units[-1].endswith(".service"):
+            return units[-1]
+    return None
+
+
+def folder_of(text: Text, paths: dict[str, str], controller: str) -> str:
+    """Where the files of that controller are, of the group at one of ``paths``. Raises ``ActuatorError``."""
+    return _folder(paths, text("/proc/self/mountinfo") or "", controller)
+
+
+def enforced_at(text: Text, paths: dict[str, str]) -> Enforced:
+    """Limits of the control groups at ``paths`` themselves, not of those above; a machine may do without memory's.
+
+    Raises ``ActuatorError``.
+    """
+    mounts = text("/proc/self/mountinfo") or ""
+    return _enforced(text, mounts, paths, strict=False, needs_memory=False)
+
+
 def _paths(groups: str) -> dict[str, str]:
     """Path of the group by controller; version 2 stands under the empty name."""
     paths: dict[str, str] = {}
@@ -99,9 +140,11 @@ def _up_to(owner: str, path: str) -> str:
     return head + owner + tail.partition("/")[0]  # a service manager inside moves its processes further down
 
 
-def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool) -> Enforced:
+def _enforced(text: Text, mounts: str, paths: dict[str, str], *, strict: bool, needs_memory: bool = True) -> Enforced:
     read = partial(_needed, text) if strict else text
-    cpu, memory = (_folder(paths, mounts, controller) for controller in ("cpu", "memory"))
+    cpu, memory = _folder(paths, mounts, "cpu"), "this machine"
+    with nullcontext() if needs_memory else suppress(ActuatorError):
+        memory = _folder(paths, mounts, "memory")
     cores, cpu_evidence = _cpu(text, read, cpu, version_1="cpu" in paths)
     limit, used, memory_evidence = _memory(text, memory, version_1="memory" in paths)
     weight, shares, weight_evidence = _weight(text, cpu, version_1="cpu" in paths)

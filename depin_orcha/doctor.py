@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import actuators, commands, database
 from .acting import authorization, target_of
-from .adapters import NodeOptions
+from .adapters import NodeOptions, adapter_class
 from .collect import Unread, read_node
 from .cycle import Job, Result
 from .errors import ActuatorError, AdapterError, ConfigError, ExitCode, FailureKind, OrchaError
@@ -21,7 +21,7 @@ from .heal import State
 from .outside import Outside
 from .roster import first_of_account
 from .supervisors import Place, look
-from .types import Failure, HealthStatus
+from .types import Failure, HealthStatus, Resource
 
 LEAST_FREE_BYTES = 256 * 2**20
 _THREADS = 16
@@ -126,7 +126,7 @@ def _rights(job: Job) -> Iterator[Check]:
             if not job.wanted(name) or options.host != "local" or not (options.apply or options.heal):
                 continue
             target = target_of(job.config, name, options)
-            kinds = actuators.kinds(target, backends) if options.apply else ()
+            kinds = actuators.kinds(target, backends, _granted(options)) if options.apply else ()
             found = [one for kind in kinds if (one := _lacking(kind, target, outside, backends)) is not None]
             if options.heal and (one := _unhealable(job, name, options, outside)) is not None:
                 found.append(one)
@@ -138,6 +138,11 @@ def _rights(job: Job) -> Iterator[Check]:
                 verbs = " and ".join(verb for verb in ("apply", "heal") if getattr(options, verb))
                 how = f" ({', '.join(kinds)})" if kinds else ""
                 yield Check("rights", "ok", f"{verbs} can act on it{how}", name)
+
+
+def _granted(options: NodeOptions) -> Iterable[Resource]:
+    """What a plan grants the node."""
+    return options.uses_per_unit or adapter_class(options.protocol).uses_per_unit
 
 
 def _lacking(kind: str, target: actuators.Target, outside: Outside, backends: actuators.Actuators) -> Check | None:

@@ -19,6 +19,8 @@ ATTEMPTS = 2
 FIRST_POLL_S = 0.1
 SLOWEST_POLL_S = 2.0
 
+NEEDS_ATTENTION = "needs attention"
+"""How the detail of an act begins that could neither be proven nor put back."""
 _GONE = "the target does not exist any more, so nothing is left to put back"
 
 
@@ -136,7 +138,10 @@ def classify(action: Action, reading: Reading | None) -> tuple[ActionState, str]
     if same(action.before, reading.values) and not reading.contradiction:
         return ActionState.FAILED, f"interrupted before anything changed: {reading.evidence}"
     found = reading.contradiction or reading.evidence
-    return ActionState.FAILED, f"interrupted, needs attention: neither the old nor the new value is in force ({found})"
+    return (
+        ActionState.FAILED,
+        f"interrupted, {NEEDS_ATTENTION}: neither the old nor the new value is in force ({found})",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,7 @@ class _Run:
             hint = _put_back(self.action, self.backends)
         except ActuatorError as error:
             trouble = error.message
-        detail = f"needs attention: {reason}; and it could not be put back: {trouble}"
+        detail = f"{NEEDS_ATTENTION}: {reason}; and it could not be put back: {trouble}"
         failure = Failure(self.action.node, kind, detail, hint)
         return self.end(ActionState.FAILED, changed=True, detail=detail, failure=failure, started_s=started_s)
 

@@ -89,7 +89,9 @@ def _plan(job: Job, plan: PlanRow, facts: Mapping[str, NodeFacts], gate: Gate) -
 def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate, horizon_h: int) -> Row:
     units = "units" if one is None else _unit(one)
     before = _income(one, inputs, node["previous_units"], node["previous_choice"], present=True)
-    after = before if not node["changed"] else _income(one, inputs, node["units"], node["choice"], present=False)
+    is_wish = one is not None and one.wish is not None  # of the owner, which changes nothing within hours
+    new = (node["previous_units"], node["previous_choice"]) if is_wish else (node["units"], node["choice"])
+    after = _income(one, inputs, *new, present=is_wish) if node["changed"] else before
     return {
         "node": node["node"],
         "host": host["host"],
@@ -105,7 +107,7 @@ def _node(node: Row, host: Row, inputs: Row, one: NodeFacts | None, gate: Gate, 
         "income_before": before,
         "income_after": after,
         "power_before": _power(one, node["previous_units"], node["previous_choice"]),
-        "power_after": _power(one, node["units"], node["choice"]),
+        "power_after": _power(one, *new),
         "restart_loss_usd": _restart_loss(inputs),
         "binding": host["binding"],
         "usd_per_unit_hour": _mean(inputs.get("usd_per_unit_hour")),

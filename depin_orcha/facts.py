@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from math import ceil
 from statistics import fmean
@@ -14,7 +15,17 @@ from .adapters import NodeOptions, adapter_class
 from .asof import AsOf, EarnedHour
 from .cycle import Job
 from .earned_series import HISTORY_DAYS
-from .economics import Fill, Gate, NodeFacts, Terms, problem_node, with_scenarios, yield_curve
+from .economics import (
+    Fill,
+    Gate,
+    NodeFacts,
+    Terms,
+    problem_node,
+    room_of,
+    wish_of,
+    with_scenarios,
+    yield_curve,
+)
 from .economics.offers import Offers, offers_of
 from .economics.yields import steady_hours
 from .growth import Growth, growth
@@ -38,11 +49,32 @@ def gather(job: Job, known: AsOf) -> list[NodeFacts]:
     paused = {pause.node for pause in known.pauses()}
     tariff = _tariff(job, known)
     fills = _fills(job, known)
-    return [
+    facts = [
         _facts(job, known, name, forecasts.get(name), tariff, fills.get(name), paused=None in paused or name in paused)
         for name in job.config.nodes
         if name in stored
     ]
+    return _with_wishes(job, known, facts)
+
+
+def _with_wishes(job: Job, known: AsOf, facts: list[NodeFacts]) -> list[NodeFacts]:
+    """With broken bounds of the owner, where no plan moves a grant for gain; who is named first gets first."""
+    measured, found = known.hosts(), list(facts)
+    for index, node in enumerate(facts):
+        planned, options = rules(node.protocol), job.config.nodes[node.name]
+        if planned.hindered is None or node.lever:
+            continue
+        capacity = _capacity(job, measured, node.host)
+        room = room_of(node, found, capacity, job.config.host(node.host).disks)
+        least_change = planned.least_change / next(iter(node.uses_per_unit.values()))
+        found[index] = replace(node, wish=wish_of(node, planned.hindered(options), least_change, room))
+    return found
+
+
+def _capacity(job: Job, measured: Mapping[str, Any], host: str, more: Mapping[str, float] = {}) -> dict[str, float]:
+    """What a host has after the owner's reserve, and so much more."""
+    free = shared(measured.get(host, ({}, {}))[0], job.config.host(host))
+    return {resource: amount + more.get(resource, 0.0) for resource, amount in free.items()}
 
 
 def _tariff(job: Job, known: AsOf) -> list[float]:
@@ -282,15 +314,17 @@ def problem(
     measured = known.hosts()
     for host in dict.fromkeys(node.host for name, node in job.config.nodes.items() if job.wanted(name)):
         own = job.config.host(host)
-        free = shared(measured.get(host, ({}, {}))[0], own)
-        capacity = {resource: amount + more.get(resource, 0.0) for resource, amount in free.items()}
+        capacity = _capacity(job, measured, host, more)
         nodes = [
             with_scenarios(node, one, options.horizon_h) if risk else node
             for one in facts
             if one.host == host and (node := problem_node(one, gate, capacity)) is not None
         ]
+        is_due = any(one.wish is not None and one.wish.units is not None for one in facts if one.host == host)
         disks = {mount: max(size, _on(mount, nodes)) for mount, size in own.disks.items()}
-        hosts.append({"host": host, "capacity": _enough(capacity, nodes), "disks": disks, "nodes": nodes})
+        hosts.append(
+            {"host": host, "capacity": _enough(capacity, nodes, is_due=is_due), "disks": disks, "nodes": nodes}
+        )
     return {
         "schema": "depin-orcha/problem/1",
         "horizon_h": options.horizon_h,
@@ -305,13 +339,20 @@ def problem(
     } | ({"risk": {"lambda": risk}} if risk else {})
 
 
-def _enough(capacity: Mapping[str, float], nodes: list[dict[str, Any]]) -> dict[str, float]:
-    """Capacity of the resources that nodes use; what the owner never stated is as much as is granted now."""
+def _enough(capacity: Mapping[str, float], nodes: list[dict[str, Any]], *, is_due: bool) -> dict[str, float]:
+    """Capacity of the resources that nodes use; what the owner never stated is as much as is granted now.
+
+    What is on disks is there, even where it is more than the host has: that hinders nobody who is due something.
+    """
     granted: dict[str, float] = {}
     for node in nodes:
         for resource, amount in node["uses_per_unit"].items():
             granted[resource] = granted.get(resource, 0.0) + amount * _units_now(node)
-    return {resource: capacity.get(resource, amount) for resource, amount in granted.items()}
+    storage = str(Resource.STORAGE_BYTES)
+    least = {storage: granted.get(storage, 0.0)} if is_due else {}
+    return {
+        resource: max(capacity.get(resource, amount), least.get(resource, 0.0)) for resource, amount in granted.items()
+    }
 
 
 def _units_now(node: Mapping[str, Any]) -> float:

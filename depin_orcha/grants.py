@@ -20,12 +20,20 @@ class _Part(BaseModel):
 
 
 class NodeGrant(_Part):
-    """What a node is granted of each resource, and whether that is news."""
+    """What a node is granted of each resource, in units too, and whether that is news."""
 
     node: str
     resources: Amounts
     changed: Annotated[bool, Field(strict=True)]
     reason: str
+    units: Annotated[float, Field(strict=True)] | None = None
+    previous_units: Annotated[float, Field(strict=True)] | None = None
+
+    @property
+    def makes_room(self) -> bool:
+        """Is it to get less than it had, or a bound where there was none?"""
+        is_more = self.units is not None and self.previous_units is not None and self.units >= self.previous_units
+        return self.changed and not is_more
 
 
 class HostGrants(_Part):

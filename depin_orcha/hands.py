@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from .actuators import same
 from .types import Action, ActionState
@@ -69,6 +69,4 @@ def _said(value: Any) -> str:
         return "no limit"
     if isinstance(value, bool):
         return "on" if value else "off"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {held}" for key, held in cast("dict[str, Any]", value).items())
     return f"{value:g}" if isinstance(value, float) else str(value)

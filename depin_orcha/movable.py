@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .actuators import storj
 from .actuators.mysterium import refusal
+from .adapters import NodeOptions
 from .types import Resource
 
 Details = Mapping[str, Any]
@@ -27,7 +29,8 @@ class Rules:
     is. ``fixed``: why the grant of this very node cannot be moved, None where it can. ``pausable``:
     it may rest for some hours of the day, which costs no more than their income. ``fills``:
     it earns on what is stored, which grows by itself. ``told``: how people call terms,
-    and the command that sets them.
+    and the command that sets them. ``hindered``: why no plan can set the grant of a node that is moved for no gain,
+    but to the owner's own bounds, "" where one can; a bound missed by less than ``least_change`` is met.
     """
 
     movable: bool = False
@@ -38,6 +41,8 @@ class Rules:
     pausable: bool = False
     fills: bool = False
     told: Callable[[Any, Sequence[str]], tuple[str, str]] = lambda _, __: ("", "")
+    hindered: Callable[[NodeOptions], str] | None = None
+    least_change: float = 0.0
 
 
 def rules(protocol: str) -> Rules:
@@ -96,6 +101,16 @@ def _per_connection(details: Details) -> str | None:
     return refusal(str(details.get("version")))
 
 
+def _disk_not_set(options: NodeOptions) -> str:
+    """Its back end rewrites a file of this machine and restarts what runs the node."""
+    if options.host != "local":
+        return f"it runs on {options.host}, which this machine cannot change"
+    if options.runtime not in ("docker", "podman", "systemd"):
+        return "nothing that is configured here runs it, so it cannot be restarted (runtime)"
+    missing = [name for name in ("config_path", "disk") if not getattr(options, name, None)]
+    return f"its {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set" if missing else ""
+
+
 _RULES = {
     "golem": Rules(
         movable=True,
@@ -106,5 +121,5 @@ _RULES = {
         told=_prices_told,
     ),
     "mysterium": Rules(movable=True, terms=_services_offered, unlimited=_unshaped, fixed=_per_connection),
-    "storj": Rules(restart_loss_hours=0.5, fills=True),
+    "storj": Rules(restart_loss_hours=0.5, fills=True, hindered=_disk_not_set, least_change=storj.STEP_BYTES),
 }

@@ -17,9 +17,10 @@ import httpx
 from . import commands
 from .actuators import TargetGoneError
 from .errors import ActuatorError, AdapterError, ConfigError, FailureKind, OrchaError
+from .grouping import move
 from .lines import replace_line
 from .net import HttpClient, Reply
-from .types import Call, HttpCalls, RunCommand, Steps, WriteLine
+from .types import Call, Group, HttpCalls, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -125,6 +126,8 @@ class Outside:
             _run(call.argv, call.timeout_s)
         elif isinstance(call, WriteLine):
             replace_line(call)
+        elif isinstance(call, Group):
+            move(call)
         elif isinstance(call, Steps):
             for one in call.calls:
                 self.act(one)

@@ -18,7 +18,8 @@ _EXPLAINED_NODES = 8
 def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Data, Data]:
     """The result of the problem, and the problem as it was solved in the end.
 
-    Nodes whose grant breaks a limit are brought inside it, whatever that costs. Of the other moves only those stay
+    Nodes whose grant breaks a limit are brought inside it, whatever that costs; one without a lever, which stands in
+    the problem with what its owner asks for, is not decided, only told as a move. Of the other moves only those stay
     whose gain is sure enough; the rest is solved again without them.
     """
     by_name = {one.name: one for one in facts}
@@ -40,6 +41,7 @@ def propose(document: Data, facts: Sequence[NodeFacts], gate: Gate) -> tuple[Dat
     data = _solved(sifted.document, explain=_is_small(sifted.document))
     if present is not None:
         _tell_what_was_forced(data, present, forced)
+    _bring_about(data, by_name, document["horizon_h"])
     _explain(data, sifted, by_name, gate)
     return data, sifted.document
 
@@ -146,6 +148,26 @@ def _tell_what_was_forced(data: Data, present: Data, forced: Mapping[str, str]) 
             }
 
 
+def _bring_about(data: Data, facts: Mapping[str, NodeFacts], horizon_h: int) -> None:
+    """Tell what the owner asks for of nodes without a lever as moves; no threshold and no gate holds them back."""
+    for host in data["hosts"]:
+        if host["status"] == "failed":
+            continue
+        due = [(node, facts[node["node"]]) for node in host["nodes"]]
+        due = [(node, one) for node, one in due if one.wish is not None and one.wish.units is not None]
+        for node, one in due:
+            old = one.current_units or 0.0
+            node |= {"previous_units": old, "changed": True, "flips_at_usd_per_unit_hour": None}
+            node["reason"] = f"{old:g} -> {node['units']:g} units: {one.wish.reason if one.wish else ''}"
+            lost = one.restart_loss_hours * (one.usd_per_hour_forecast or 0.0)
+            host["value"]["restart_loss_usd"] += lost
+            host["value"]["net_benefit_usd_per_hour"] -= lost / horizon_h
+        if due and host["decision"] == "hold":
+            host |= {"decision": "apply", "reason": "; ".join(f"{one.name}: {node['reason']}" for node, one in due)}
+            host["status"] = "optimal" if host["status"] == "held" else host["status"]
+            data["decision"] = "apply"
+
+
 def _explain(data: Data, sifted: _Sifted, facts: Mapping[str, NodeFacts], gate: Gate) -> None:
     """Say of every node that was left alone by the gate why it was, and of the plan what it comes down to."""
     capacity = {host["host"]: host["capacity"] for host in sifted.document["hosts"]}
@@ -164,6 +186,9 @@ def _explain(data: Data, sifted: _Sifted, facts: Mapping[str, NodeFacts], gate: 
             if kept and not node["changed"]:
                 node["reason"] = kept
                 node["evidence"] = _known(one) if one.lever else node["evidence"]
+            if one.wish is not None and not node["changed"]:
+                text = f"{one.name}: {one.wish.reason}"
+                host["advice"].append({"kind": "bound", "node": one.name, "units": one.wish.bound, "text": text})
             if one.name in sifted.by_hand:
                 host["advice"].append(_by_hand(one, sifted.by_hand[one.name]))
         reasons = dict.fromkeys(f"{node['node']}: {node['reason']}" for node in host["nodes"] if not node["changed"])

@@ -33,6 +33,9 @@ def questions(job: Job, known: AsOf, plan: PlanRow, facts: Mapping[str, NodeFact
         for advice in host["advice"]:
             if advice["kind"] == "by_hand" and job.wanted(advice["node"]):
                 rows.append(_row("What can only you set?", advice["node"], advice["text"], "measured"))
+            if advice["kind"] == "bound" and job.wanted(advice["node"]):
+                told = advice["text"].removeprefix(f"{advice['node']}: ")
+                rows.append(_row("Which bound of yours is not met?", advice["node"], told, "contract"))
     return rows
 
 

@@ -335,13 +335,28 @@ class WriteLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """A process and all below it are in the control group of version 1 at ``path``, whose files hold these values.
+
+    ``started``: in the kernel's clock ticks; another process with that number is left alone. ``leave``: all that is in
+    the group is in the one above it instead, and the group is gone.
+    """
+
+    path: str
+    pid: int
+    started: int
+    files: tuple[tuple[str, str], ...] = ()
+    leave: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Steps:
     """Calls that make one change together, in this order, up to the first that fails; not to be repeated lightly."""
 
     calls: tuple[RunCommand | HttpCall | WriteLine, ...]
 
 
-Call = RunCommand | HttpCall | HttpCalls | WriteLine | Steps
+Call = RunCommand | HttpCall | HttpCalls | WriteLine | Group | Steps
 """What can be run of an action, or to take it back."""
 
 

@@ -312,6 +312,12 @@ BACK_ENDS = {
         "until the machine starts again; then it is set again",
         "nothing; no restart",
     ),
+    "process": (
+        "CPU and memory of a process and all below it: a cap with `hard_caps` and for Golem, else a weight",
+        "root; with version 2 of control groups, systemd",
+        "until the process ends; the next one is limited again",
+        "nothing; no restart",
+    ),
     "traffic": (
         "what a container with `hard_caps` sends and receives, each way for itself",
         "root; a network of its own, no queue of anybody else's",
@@ -378,8 +384,10 @@ def _levers(protocol: str, made: Actuators) -> Iterator[tuple[str, str, str, str
     main = next(iter(adapter.uses_per_unit))
     for resource in adapter.levers:
         kinds_of: dict[str, None] = {}
-        for runtime in ("docker", "podman", "systemd"):
-            options = NodeOptions(protocol=protocol, runtime=runtime, container="c", unit="u", hard_caps=True)
+        for runtime in ("docker", "podman", "systemd", "process"):
+            options = NodeOptions(
+                protocol=protocol, runtime=runtime, container="c", unit="u", process="p", hard_caps=True
+            )
             kinds_of |= dict.fromkeys(kinds(Target("n", options, 1), made, [resource]))
         does = (_BY_GAIN if resource == main else _ALONG) if rules(protocol).movable else _KEPT
         if protocol == "storj" and resource == main:

@@ -12,7 +12,7 @@ from apply_parts import HOST_MEMORY, FakeEngine
 from ledger_parts import at, opened
 from tequilapi import Tequilapi
 
-from depin_orcha import applying
+from depin_orcha import applying, taking_back
 from depin_orcha.actuators import mysterium
 from depin_orcha.applying import apply
 from depin_orcha.config import load
@@ -93,7 +93,8 @@ def at_home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
         store = stack.enter_context(opened(folder / "orcha.db", node="myst_1", now_s=NOW_S))
         monkeypatch.setattr(mysterium, "PAUSE_S", 0.0)
         # the kernel's files are those of the engine's machine
-        monkeypatch.setattr(applying, "Outside", lambda *_: engine.machine)
+        for module in (applying, taking_back):
+            monkeypatch.setattr(module, "Outside", lambda *_: engine.machine)
         yield Home(folder, store, engine, nodes)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
@@ -13,7 +13,8 @@ from ledger_parts import opened
 from operator_parts import Place
 
 from depin_orcha.actuators import to_json
-from depin_orcha.types import DAY_S, HOUR_S, Action, RunCommand, Steps
+from depin_orcha.adapters.storj import Adapter, Options
+from depin_orcha.types import DAY_S, HOUR_S, Action, Resource, RunCommand, Steps, Usage
 
 GLM = 0.25
 """What a GLM is worth in USD."""
@@ -79,7 +80,9 @@ class Past:
         for hour in range(self.days * 24):
             stored = tb(hour / 24)
             rows.append((hour, stored * usd_per_tb_month / 730.5, granted_tb * 1e12, stored * 1e12, {}))
-        self._write(name, "storj", "USD", "storage_bytes", rows, {})
+        used = Usage(granted_tb * 1e12, rows[-1][3])
+        (limits,) = Adapter(name, Options(protocol="storj")).limits({Resource.STORAGE_BYTES: used}).values()
+        self._write(name, "storj", "USD", "storage_bytes", rows, {"storage_bytes": asdict(limits)})
 
     def steady(self, name: str, protocol: str, currency: str, resource: str, per_hour: float, granted: float) -> None:
         """A node that earns the same every hour, and uses what it is granted."""

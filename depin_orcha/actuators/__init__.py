@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from depin_orcha.cgroups import weights_of_shares
 from depin_orcha.errors import ActuatorError, FailureKind
-from depin_orcha.types import Action, Call, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
+from depin_orcha.types import Action, Call, Group, HttpCall, HttpCalls, Resource, RunCommand, Steps, WriteLine
 
 if TYPE_CHECKING:
     from depin_orcha.adapters import NodeOptions
@@ -143,10 +142,10 @@ Actuators = Mapping[str, Actuator]
 
 def actuators(offers: Offers | None = None) -> dict[str, Actuator]:
     """Every back end by its name, which is ``Action.kind``; without ``offers`` Golem is proven by its files only."""
-    from . import docker, golem, mysterium, podman, storj, systemd, traffic, uplink
+    from . import docker, golem, mysterium, podman, process, storj, systemd, traffic, uplink
 
     made: dict[str, Actuator] = {golem.KIND: golem.Actuator(offers)}
-    for module in (docker, mysterium, podman, storj, systemd, traffic, uplink):
+    for module in (docker, mysterium, podman, process, storj, systemd, traffic, uplink):
         made[module.KIND] = module.Actuator()
     return made
 
@@ -206,7 +205,8 @@ def route(
 def named(target: Target) -> str:
     """What runs the node, in words: its container, unit or process."""
     options = target.options
-    name = {"docker": options.container, "podman": options.container, "systemd": options.unit}.get(options.runtime)
+    names = {"docker": options.container, "podman": options.container, "systemd": options.unit}
+    name = (names | {"process": options.process}).get(options.runtime)
     word = {"docker": "container", "podman": "container", "systemd": "unit"}.get(options.runtime, options.runtime)
     return word if name is None else f"{word} {name}"
 
@@ -276,17 +276,10 @@ def advice(action: Action, backends: Actuators) -> str:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?
-
-    Shares equal the weight that a kernel of version 2 holds in their stead.
-    """
+    """Are two values of ``before``, ``after`` or a reading equal, but for the last digits of a float?"""
     if isinstance(left, dict) and isinstance(right, dict):
         ours, theirs = cast("dict[str, Any]", left), cast("dict[str, Any]", right)
         return ours.keys() == theirs.keys() and all(same(ours[key], theirs[key]) for key in ours)
-    if isinstance(left, dict):
-        return same(right, left)
-    if isinstance(left, int) and isinstance(right, dict):
-        return cast("dict[str, Any]", right).get("cpu_weight") in weights_of_shares(left)
     if isinstance(left, int | float) and isinstance(right, int | float):
         return math.isclose(left, right, rel_tol=1e-6)
     return left == right
@@ -309,6 +302,9 @@ def _call(fields: dict[str, Any]) -> Call:
         return HttpCalls(tuple(HttpCall(**one) for one in fields["calls"]), fields["pause_s"])
     if "calls" in fields:
         return Steps(tuple(_step(one) for one in fields["calls"]))
+    if "leave" in fields:
+        files = tuple((name, value) for name, value in fields.pop("files"))
+        return Group(files=files, **fields)
     return _step(fields)
 
 
@@ -321,6 +317,12 @@ def _step(fields: dict[str, Any]) -> RunCommand | HttpCall | WriteLine:
 def rises(action: Action) -> bool:
     """Does the node get more of anything by this action? No limit is more than any."""
     return _any_more(_limits(action.after), _limits(action.before))
+
+
+def without_rises(route: Route, reason: str) -> Route:
+    """The route without what gives the node more, which is skipped for this reason."""
+    held = tuple((action, reason) for action in route.actions if rises(action))
+    return replace(route, actions=tuple(one for one in route.actions if not rises(one)), skipped=route.skipped + held)
 
 
 def lowers(action: Action) -> bool:

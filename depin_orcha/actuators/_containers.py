@@ -5,13 +5,22 @@ What an engine says is never proof: whatever is read as "in force" comes from th
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from depin_orcha.bounds import WEIGHT_PER_CORE, bounds, granted, refuse_memory, refused
-from depin_orcha.cgroups import DEFAULT_SHARES, LEAST_SHARES, Enforced, enforced, least_shares, weights_of_shares
+from depin_orcha.bounds import bounds, granted, refuse_memory, refused
+from depin_orcha.cgroups import (
+    DEFAULT_SHARES,
+    DEFAULT_WEIGHT,
+    LEAST_SHARES,
+    Enforced,
+    enforced,
+    shares_of_weight,
+    weight_of_shares,
+)
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.timefmt import parse_rfc3339
 from depin_orcha.types import Action, HttpCall
@@ -27,16 +36,19 @@ MIN_QUOTA_US = 1000
 MEMORY_STEP_BYTES = 1024 * 1024
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
 PAGE_BYTES = 4096
-SHARES_STEP = 0.05
+WEIGHT_STEP = 0.05
 """Grants of one host are relative to each other, and move with every plan: a smaller change is none."""
-
-Shares = int | dict[str, int]
-"""Shares of the CPU; where they cannot be told, the ``cpu_weight`` that the kernel holds."""
+_RUNTIME = re.compile(r"(runc|crun)\D*(\d+)\.(\d+)")
+_FIRST_WITH_CURVE = {"runc": (1, 4), "crun": (1, 23)}
+"""Since these releases a runtime makes the kernel's default weight of the default shares."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container as the engine configures it and as the kernel holds it; ``in_force`` is None while it is stopped."""
+    """A container as the engine configures it and as the kernel holds it; ``in_force`` is None while it is stopped.
+
+    ``by_curve``: which weight of version 2 its runtime makes of shares (``weight_of_shares``).
+    """
 
     socket: str
     name: str
@@ -52,6 +64,7 @@ class Container:
     host_memory_bytes: int
     in_force: Enforced | None
     made_s: int | None = None
+    by_curve: bool = False
 
     @property
     def running(self) -> bool:
@@ -77,21 +90,28 @@ class Container:
         limit = self.in_force.memory_bytes if self.in_force else None
         return None if limit is None or limit > self.host_memory_bytes - PAGE_BYTES else limit
 
-    def shares(self) -> Shares:
-        """The shares that the kernel holds: version 1 has them as they are, version 2 what a runtime made of them.
-
-        A group without a weight of its own has the kernel's, whatever the engine says.
-        """
+    def weight(self) -> float:
+        """The weight that the kernel holds, on the scale of version 2; a group without one has the kernel's."""
         if self.in_force is None or self.in_force.cpu_weight is None:
-            return DEFAULT_SHARES
-        if self.in_force.cpu_shares is not None:
-            return self.in_force.cpu_shares
-        configured, weight = self.cpu_shares or DEFAULT_SHARES, self.in_force.cpu_weight
-        return configured if weight in weights_of_shares(configured) else {"cpu_weight": weight}
+            return DEFAULT_WEIGHT
+        shares = self.in_force.cpu_shares
+        return self.in_force.cpu_weight if shares is None else shares * DEFAULT_WEIGHT / DEFAULT_SHARES
+
+    def shares_for(self, weight: float) -> int:
+        """What an engine has to be asked for, so that the kernel holds a weight."""
+        if self.in_force is not None and self.in_force.cpu_shares is not None:
+            return max(LEAST_SHARES, round(weight * DEFAULT_SHARES / DEFAULT_WEIGHT))
+        return shares_of_weight(round(weight), curve=self.by_curve)
+
+    def weight_of(self, shares: int) -> float:
+        """What the kernel holds once an engine was asked for shares."""
+        if self.in_force is not None and self.in_force.cpu_shares is not None:
+            return shares * DEFAULT_WEIGHT / DEFAULT_SHARES
+        return weight_of_shares(shares, curve=self.by_curve)
 
     def values(self) -> dict[str, Any]:
         """All that the kernel holds, as it stands in ``before`` and ``after`` of an action."""
-        return {"cpu_cores": self.cores(), "memory_bytes": self.memory(), "cpu_shares": self.shares()}
+        return {"cpu_cores": self.cores(), "memory_bytes": self.memory(), "cpu_weight": self.weight()}
 
 
 class ContainerActuator(ABC):
@@ -109,7 +129,7 @@ class ContainerActuator(ABC):
 
     @abstractmethod
     def call(self, observed: Container, values: Mapping[str, Any]) -> HttpCall:
-        """What makes ``values`` (some of ``cpu_cores``, ``memory_bytes``, ``cpu_shares``) those of the container."""
+        """What makes ``values`` (some of ``cpu_cores``, ``memory_bytes``, ``cpu_weight``) those of the container."""
 
     @abstractmethod
     def advice(self, action: Action) -> str:
@@ -138,7 +158,7 @@ class ContainerActuator(ABC):
         return container(socket, target.options.container, reader)
 
     def actions(self, target: Target, observed: Container, grant: Grant, why: str) -> list[Action]:
-        """One update for each of CPU and memory that differs from the grant by a step (0.01 cores, 1 MiB, 5 % shares).
+        """One update for each of CPU, weight and memory that differs from the grant by a step (0.01 cores, 5 %, 1 MiB).
 
         Refuses what the engine would refuse, and a memory limit below 1.25 times what is used. A stopped container
         is left alone, as nothing could be proven.
@@ -160,9 +180,9 @@ class ContainerActuator(ABC):
             if observed.memory() != bytes_:
                 wanted.append({"memory_bytes": bytes_})
         if asked.cpu_weight is not None:
-            shares = {"cpu_shares": max(LEAST_SHARES, round(asked.cpu_weight * DEFAULT_SHARES / WEIGHT_PER_CORE))}
-            if not (near_shares(observed.shares(), shares["cpu_shares"]) and self.keeps(observed, shares)):
-                wanted.append(shares)
+            weight = {"cpu_weight": observed.weight_of(observed.shares_for(asked.cpu_weight))}
+            if not (near_weight(observed.weight(), asked.cpu_weight) and self.keeps(observed, weight)):
+                wanted.append(weight)
         return [self._action(target.node, observed, values, why) for values in wanted]
 
     def release(self, target: Target, observed: Container, done: Sequence[Action]) -> list[Action]:
@@ -197,16 +217,15 @@ class ContainerActuator(ABC):
         evidence = {
             "cpu_cores": found.in_force.cpu_evidence,
             "memory_bytes": found.in_force.memory_evidence,
-            "cpu_shares": found.in_force.weight_evidence,
+            "cpu_weight": found.in_force.weight_evidence,
         }
         return Reading({key: found.values()[key]}, evidence[key])
 
     def grant(self, done: Sequence[Action]) -> Grant:
         """The caps by their resources, and the cores that a weight stands for where there is no cap."""
         values = latest(done)
-        shares = values.pop("cpu_shares", None)
-        if isinstance(shares, int) and "cpu_shares" in original(done):
-            values["cpu_weight"] = round(shares * WEIGHT_PER_CORE / DEFAULT_SHARES)
+        if "cpu_weight" not in original(done):
+            values.pop("cpu_weight", None)
         return granted(values)
 
     def settle_s(self, action: Action) -> float:  # noqa: ARG002
@@ -222,10 +241,11 @@ class ContainerActuator(ABC):
 def container(socket: str, name: str, reader: Reader) -> Container:
     """The container of this name or id behind a Docker-compatible interface. Raises ``ActuatorError``."""
     found = reader.get(socket, f"/containers/{quote(name, safe='')}/json")
-    info = reader.get(socket, "/info")
+    info, version = reader.get(socket, "/info"), reader.get(socket, "/version")
     try:
         host, state, identity = found["HostConfig"], found["State"], str(found["Id"])
         pid = int(state["Pid"]) if state["Running"] else 0
+        in_force = enforced(reader.text, pid, identity) if pid else None
         return Container(
             socket=socket,
             name=str(found["Name"]).removeprefix("/"),
@@ -239,7 +259,8 @@ def container(socket: str, name: str, reader: Reader) -> Container:
             memory_swap_bytes=int(host["MemorySwap"]),
             host_cpu_count=int(info["NCPU"]),
             host_memory_bytes=int(info["MemTotal"]),
-            in_force=enforced(reader.text, pid, identity) if pid else None,
+            in_force=in_force,
+            by_curve=_by_curve(version, int(host["CpuShares"]), in_force),
             made_s=parse_rfc3339(found["Created"]) if "Created" in found else None,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -260,16 +281,19 @@ def near(left: float | None, right: float | None) -> bool:
     return abs(left - right) < CPU_STEP_CORES / 2
 
 
-def shares_of(shares: Shares) -> int:
-    """What to ask for; of the weight of version 2: the least that the runtimes of its time make it from."""
-    return shares if isinstance(shares, int) else least_shares(shares["cpu_weight"])
-
-
-def near_shares(found: Shares, wanted: int) -> bool:
+def near_weight(found: float, wanted: float) -> bool:
     """Are they the same but for a step?"""
-    if isinstance(found, int):
-        return abs(wanted - found) <= found * SHARES_STEP
-    return same(wanted, found)
+    return abs(wanted - found) <= found * WEIGHT_STEP
+
+
+def _by_curve(version: Mapping[str, Any], shares: int, in_force: Enforced | None) -> bool:
+    """Which way the runtime goes, by what the kernel holds of the shares configured, else by the runtime's version."""
+    line, curve = (weight_of_shares(shares, curve=way) for way in (False, True))
+    if shares and in_force is not None and in_force.cpu_weight in (line, curve) and line != curve:
+        return in_force.cpu_weight == curve
+    told = (f"{part.get('Name')} {part.get('Version')}" for part in version.get("Components") or ())
+    found = [match for text in told if (match := _RUNTIME.search(text))]
+    return any((int(one[2]), int(one[3])) >= _FIRST_WITH_CURVE[one[1]] for one in found)
 
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:

@@ -11,7 +11,7 @@ from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
 from . import DOCKER_SOCKET, Target
-from ._containers import Container, ContainerActuator, capped, near, near_shares, shares_of
+from ._containers import Container, ContainerActuator, capped, near, near_weight
 
 KIND = "docker"
 
@@ -44,15 +44,15 @@ class Actuator(ContainerActuator):
             body |= _cpu_body(observed, values["cpu_cores"])
         if "memory_bytes" in values:
             body |= _memory_body(observed, values["memory_bytes"])
-        if "cpu_shares" in values:
-            body["CpuShares"] = shares_of(values["cpu_shares"])
+        if "cpu_weight" in values:
+            body["CpuShares"] = observed.shares_for(values["cpu_weight"])
         return HttpCall(observed.socket, "POST", f"/containers/{observed.id}/update", body)
 
     def keeps(self, observed: Container, values: Mapping[str, Any]) -> bool:
         """Is it what the engine sets at the next start?"""
         if "cpu_cores" in values:
             return near(_configured_cores(observed), values["cpu_cores"])
-        return near_shares(observed.cpu_shares or DEFAULT_SHARES, values["cpu_shares"])
+        return near_weight(observed.cpu_shares or DEFAULT_SHARES, observed.shares_for(values["cpu_weight"]))
 
     def held(self, observed: Container, values: dict[str, Any]) -> dict[str, Any]:
         """What an odd period makes of a cap."""

@@ -15,7 +15,7 @@ from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
 from . import PODMAN_SOCKET, Target
-from ._containers import Container, ContainerActuator, shares_of
+from ._containers import Container, ContainerActuator
 
 KIND = "podman"
 _OPTIONS = {
@@ -53,8 +53,8 @@ class Actuator(ContainerActuator):
             body["cpu"] = {"quota": _quota_us(observed, values["cpu_cores"]), "period": observed.period_us}
         if "memory_bytes" in values:
             body["memory"] = _memory_body(observed, values["memory_bytes"])
-        if "cpu_shares" in values:
-            body["cpu"] = {"shares": shares_of(values["cpu_shares"])}
+        if "cpu_weight" in values:
+            body["cpu"] = {"shares": observed.shares_for(values["cpu_weight"])}
         return HttpCall(observed.socket, "POST", f"/libpod/containers/{observed.id}/update", body)
 
     def held(self, observed: Container, values: dict[str, Any]) -> dict[str, Any]:

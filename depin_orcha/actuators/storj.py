@@ -112,7 +112,8 @@ class Actuator:
     def actions(self, target: Target, observed: Allocation | Stopped, grant: Grant, why: str) -> list[Action]:
         """One action when the grant differs by 10 GB from what the node runs with, and only its file decides that.
 
-        Refuses less than the node starts with or stores and 5 %, and more than 90 % of what is free and stored.
+        Refuses less than the node starts with or stores and 5 %, and more than it has and 90 % of what is free and
+        stored.
         """
         wanted = None if isinstance(observed, Stopped) else _wanted(observed, grant)
         if isinstance(observed, Stopped) or wanted is None:
@@ -264,7 +265,7 @@ def _check(node: str, observed: Allocation, wanted: int) -> None:
         raise _refused(node, wanted, "how much it stores is not known")
     if wanted < used * HEADROOM:
         raise _refused(node, wanted, f"it stores {size_text(used)}, and needs 5 % more than that")
-    if free is not None and wanted > (free + used) * MOST_OF_THE_DISK:
+    if free is not None and wanted > max((free + used) * MOST_OF_THE_DISK, observed.allocated_bytes):
         room = f"its disk has {size_text(free)} free beside the {size_text(used)} it stores"
         raise _refused(node, wanted, f"{room}, of which a tenth stays free")
 

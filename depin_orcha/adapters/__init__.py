@@ -45,6 +45,8 @@ class NodeOptions(BaseModel):
     """Name or id of its container (docker, podman)."""
     unit: str | None = None
     """Name of its unit (systemd)."""
+    process: str | None = None
+    """Its program as ``ps`` shows it, or the program's full path (process)."""
     account: str | None = None
     """Nodes that share one income carry the same account."""
     disk: str | None = None
@@ -63,7 +65,7 @@ class NodeOptions(BaseModel):
     @property
     def place(self) -> dict[str, str | None]:
         """Where it runs and answers: what a plan for it is made for."""
-        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit")}
+        told = {key: getattr(self, key) for key in ("host", "runtime", "container", "unit", "process")}
         return told | {"url": urlsplit(getattr(self, "url", None) or "").netloc.rpartition("@")[2] or None}
 
     @model_validator(mode="after")
@@ -74,6 +76,8 @@ class NodeOptions(BaseModel):
             raise ValueError(f'runtime "{self.runtime}" needs the name of its container')
         if self.runtime == "systemd" and not self.unit:
             raise ValueError('runtime "systemd" needs the name of its unit')
+        if self.runtime == "process" and not self.process:
+            raise ValueError('runtime "process" needs the name of its process')
         return self
 
 

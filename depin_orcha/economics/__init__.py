@@ -14,6 +14,7 @@ from typing import Any
 from .estimate import Estimate
 from .offers import Offers
 from .scenarios import COUNT, factors
+from .wishes import Wish, room_of, wish_of
 from .yields import Terms, Tried, Yield, yield_curve
 
 __all__ = [
@@ -22,13 +23,16 @@ __all__ = [
     "NodeFacts",
     "Terms",
     "Tried",
+    "Wish",
     "Yield",
     "kept_because",
     "left_out_because",
     "must_move",
     "problem_node",
+    "room_of",
     "short_of",
     "uses_while_held",
+    "wish_of",
     "with_scenarios",
     "yield_curve",
 ]
@@ -45,7 +49,8 @@ class NodeFacts:
     are all that its host has, None where that is not known. ``offers``: what it can offer instead of a share of the
     host. ``fill``: how its disk fills. ``running_by_hour``: what a unit costs in each hour of the horizon, USD.
     ``held_units``: what a running agreement binds until it ends. ``band80``: of the forecast, USD per hour over the
-    horizon. ``watts_per_unit``: mean power of a unit.
+    horizon. ``watts_per_unit``: mean power of a unit. ``wish``: a bound of the owner that a grant without a lever
+    breaks.
     """
 
     name: str
@@ -74,6 +79,7 @@ class NodeFacts:
     held_units: float = 0.0
     band80: tuple[float, float] | None = None
     watts_per_unit: float | None = None
+    wish: Wish | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ def kept_because(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     if node.keep_reason or must_move(node, capacity):
         return node.keep_reason
     if not node.lever:
-        return "its allocation does not change what it earns from day to day"
+        return node.wish.reason if node.wish else "its allocation does not change what it earns from day to day"
     if node.days_measured < gate.learning_days:
         return f"still learning: {node.days_measured:.1f} of {gate.learning_days:g} days of measured history"
     if not gate.off and node.changes_last_day >= gate.max_changes_per_day:
@@ -172,6 +178,8 @@ def problem_node(node: NodeFacts, gate: Gate, capacity: Mapping[str, float]) -> 
     }
     if node.watts_per_unit is not None:
         common["watts_per_unit"] = node.watts_per_unit
+    if node.wish is not None and node.wish.units is not None:
+        return common | _settled(node, node.wish.units)
     if node.offers is not None and not frozen and not is_forced:
         return common | _alternatives(node, node.offers, gate, allowed_units(node, capacity))
     return common | _share(node, gate, capacity, frozen=frozen, is_forced=is_forced)
@@ -238,6 +246,20 @@ def _share(
     elif curve.segments:
         document["segments"] = [{"width_units": width, "relative": relative} for width, relative in curve.segments]
     return document
+
+
+def _settled(node: NodeFacts, units: float) -> dict[str, Any]:
+    """A node that has what its owner asks for as good as already, and earns with it what it does now."""
+    earning = min(node.fill.stored_units if node.fill else units, node.current_units or units, units) or units
+    document: dict[str, Any] = {
+        "uses_per_unit": dict(node.uses_per_unit),
+        **dict.fromkeys(("current_units", "max_units", "min_units"), units),
+        "usd_per_unit_hour": (node.usd_per_hour_forecast or 0.0) / earning,
+        "running_usd_per_unit_hour": (node.running_usd_per_unit_hour or 0.0) * (node.current_units or 0.0) / units,
+        "evidence": "contract",
+        "segments": [{"width_units": earning, "relative": 1.0}, {"width_units": units, "relative": 0.0}],
+    }
+    return document | ({"disk": node.disk} if node.disk is not None else {})
 
 
 def _evidence(node: NodeFacts) -> str:

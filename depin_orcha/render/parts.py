@@ -9,6 +9,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 NARROW = 90
 """Columns of a terminal below which tables leave out what is not essential."""
@@ -40,10 +41,11 @@ def print_line(console: Console, text: str) -> None:
     console.print(text, soft_wrap=False)
 
 
-def print_hanging(console: Console, text: str, indent: int) -> None:
-    """One sentence, wrapped to the width with its further lines further in."""
+def print_hanging(console: Console, text: str, indent: int, style: str = "") -> None:
+    """One sentence, wrapped to the width with its further lines further in; ``style`` is of what stands before them."""
     wrapped = fill(text, console.width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-    console.print(wrapped, soft_wrap=True)
+    line = Text.assemble((wrapped[:indent], style), wrapped[indent:]) if style else wrapped
+    console.print(line, soft_wrap=True)
 
 
 def print_anomalies(console: Console, told: Iterable[Mapping[str, Any]]) -> None:

@@ -265,15 +265,11 @@ _RESULT = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 def doctor(console: Console, data: Mapping[str, Any]) -> None:
     """Every check, and below it what mends it."""
-    table = new_table("Checks")
-    table.add_column("")
-    table.add_column("check", overflow="fold")
-    table.add_column("found, and what mends it", overflow="fold", ratio=1)
     for one in data["checks"]:
         name = one["name"] if one["node"] is None else f"{one['name']} {one['node']}"
-        detail = one["detail"] + (f"\n-> {one['fix']}" if one["fix"] else "")
-        table.add_row(Text(one["result"], style=_RESULT[one["result"]]), name, detail)
-    print_table(console, table)
+        print_hanging(console, f"{one['result']:<6}{name}: {one['detail']}", 6, _RESULT[one["result"]])
+        if one["fix"]:
+            print_hanging(console, f"{'':6}-> {one['fix']}", 9)
 
 
 def initialised(console: Console, data: Mapping[str, Any]) -> None:

@@ -193,6 +193,27 @@ def test_apply_of_an_expired_plan(place: Place) -> None:
     assert place.json("apply", now=NOW_S - 1).data["plan_id"] == plan["plan_id"]
 
 
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("substr(result_json, 1, 100)", "it is not JSON"),
+        ("json_remove(result_json, '$.hosts')", "hosts: Field required"),
+        ("json_set(result_json, '$.hosts[0].host', 'rack')", "host 'rack' is not in the problem"),
+    ],
+)
+def test_apply_of_a_damaged_plan(place: Place, damage: str, told: str) -> None:
+    place.config.write_text(STORJ)
+    plan = place.json("optimize", now=NOW_S).data
+    with closing(sqlite3.connect(place.db)) as connection, connection:
+        connection.execute(f"UPDATE plans SET result_json = {damage}")
+    for options in ((), ("--yes",)):
+        done = place.json("apply", *options, now=NOW_S, exits=65)
+        assert [(one["node"], one["kind"]) for one in done.failures] == [(None, "data")]
+        assert done.failures[0]["message"].startswith(f"plan {plan['plan_id']} is damaged: {told}")
+    place.json("optimize", now=NOW_S + 1)
+    assert place.json("apply", "--yes", now=NOW_S + 1).data["actions"] == []
+
+
 # State folder and database
 
 

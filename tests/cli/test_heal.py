@@ -170,7 +170,7 @@ def test_without_consent_there_is_the_exact_command(make: Make) -> None:
     ("options", "command", "word"),
     [
         ('host = "rack"\nheal = true', "docker restart -t 30 myst_1", "rack"),
-        ('heal = true\nruntime = "process"', None, "start it as you always do"),
+        ('heal = true\nruntime = "process"\nprocess = "myst"', None, "start it as you always do"),
         ('heal = true\nruntime = "none"', None, "start it as you always do"),
     ],
 )

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from apply_home import Home, at_home, kbytes, states
+from apply_home import Home, at_home, kbytes, plan_of, states
+
+from depin_orcha.taking_back import release
 
 Update = Callable[[dict[str, int]], tuple[int, Any]]
 PLAN = {"storj_1": {"cpu_cores": 2}, "myst_1": {"uplink_bps": 1e7}, "myst_2": {"uplink_bps": 2e7}}
@@ -37,6 +39,24 @@ def test_what_one_node_did_not_give_up_no_other_gets(home: Home) -> None:
     done = home.apply()
     assert states(done) == [("myst_2", "done"), ("myst_1", "done")]
     assert [node.in_force for node in home.nodes.values()] == [kbytes(2e7), kbytes(1e7)]
+
+
+@pytest.mark.parametrize("units", [3.0, 5.0], ids=["it was to get less", "it was to get more"])
+def test_what_cannot_even_be_begun_makes_no_room(home: Home, units: float) -> None:
+    home.nodes["myst_1"].shape(1000)
+    result, problem = plan_of(PLAN)
+    for node, now in zip(result["hosts"][0]["nodes"], (4.0, 1.0, None), strict=True):
+        node |= {"previous_units": now, "units": units}
+    home.store.add_plan(home.now_s - 60, home.now_s + 600, result, problem)
+    home.engine.gone = True
+    done = home.apply()
+    more = "skipped" if units < 4 else "done"
+    assert sorted(states(done)) == [("myst_1", more), ("myst_2", "done")]
+    assert (done.exit_code, [failure.node for failure in done.failures]) == (3, ["storj_1"])
+    assert home.nodes["myst_1"].in_force == (1000 if units < 4 else kbytes(1e7))
+    details = [action["detail"] for action in done.data["actions"] if action["state"] == "skipped"]
+    said = "no room was made for it: storj_1 was to get less and cannot be set now"
+    assert details == ([said] if units < 4 else [])
 
 
 def test_what_both_takes_and_gives_goes_before_what_only_gives(home: Home) -> None:
@@ -92,6 +112,11 @@ def test_an_engine_that_is_gone_in_the_middle(home: Home, obeys: bool) -> None:
     home.engine.gone, home.engine.on_update = False, home.engine.obey
     assert home.apply().exit_code == 0
     assert home.engine.cores == 2
+    ended = ("done", "interrupted, but in force: ") if obeys else ("failed", "interrupted before anything changed: ")
+    state, detail = docker_rows(home)[0]
+    assert (state, detail[: len(ended[1])]) == ended
+    assert release(home.job(), home.store, execute=True).exit_code == 0
+    assert home.engine.cores == 4, "what came into force all the same is lifted like the rest"
 
 
 def test_a_container_that_is_removed_in_the_middle(home: Home) -> None:

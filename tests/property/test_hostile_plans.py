@@ -24,35 +24,44 @@ JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(), st.text(max_size=4), st.just([]), st.just({}), st.just(math.nan)
 )
 
-FAULTS = ("amounts", "values", "capacity", "decision", "elsewhere", "twice", "tampered", "cut")
+FAULTS = ("amounts", "capacity", "values", "decision", "elsewhere", "twice", "tampered", "cut")
 """What can be wrong with a plan."""
-WORLDS = ("time", "paused", "consent", "moved", "placed")
+WORLDS = ("", "", "time", "paused", "consent", "moved", "placed")
 """What can forbid to carry it out."""
 
 PLACES = ("", "{", "[]", "null", '{"myst_1": 4}', '{"myst_1": {"host": 4}}', '{"myst_1": {"host": "rack"}}')
 """Where nodes ran when the plan was made; for myst_1, it was never here."""
 
 nodes = st.sampled_from(tuple(FLOORS))
-sound = st.fixed_dictionaries(
-    {},
-    optional={
-        "cpu_cores": st.floats(0.5, 1.3),
-        "memory_bytes": st.floats(200 * MIB, 2**31),
-        "uplink_bps": st.floats(1e6, 1.3e7),
-    },
-)
-extreme = st.fixed_dictionaries(
-    {},
-    optional={
-        "cpu_cores": st.floats(0.001, 6),
-        "memory_bytes": st.floats(1, 10 * 2**30),
-        "uplink_bps": st.floats(1, 6e7),
-    },
-)
+sound = {
+    "cpu_cores": st.floats(0.5, 1.3),
+    "memory_bytes": st.floats(200 * MIB, 2**31),
+    "uplink_bps": st.floats(1e6, 1.3e7),
+}
+extreme = {
+    "cpu_cores": st.one_of(st.sampled_from((0.001, 0.01, 4.0, 4.01)), st.floats(0.001, 6)),
+    "memory_bytes": st.one_of(st.sampled_from((6 * MIB, 124 * MIB, 125 * MIB, 2**33 + 1)), st.floats(1, 10 * 2**30)),
+    "uplink_bps": st.one_of(st.sampled_from((8191.0, 8192.0, 799_999.0, 800_000.0, 4.1e7)), st.floats(1, 6e7)),
+}
+
+
+def granted(amounts: dict[str, Any]) -> st.SearchStrategy[dict[str, dict[str, Any]]]:
+    """Node -> grant: of what it can be given, and at times of more."""
+    uplink = {"uplink_bps": amounts["uplink_bps"]}
+    one, two = (
+        st.fixed_dictionaries(uplink),
+        st.fixed_dictionaries(uplink, optional={"cpu_cores": amounts["cpu_cores"]}),
+    )
+    three = st.fixed_dictionaries(
+        {"cpu_cores": amounts["cpu_cores"]}, optional={"memory_bytes": amounts["memory_bytes"]}
+    )
+    return st.fixed_dictionaries({"myst_1": one}, optional={"myst_2": two, "storj_1": three})
 
 
 def faults(of: tuple[str, ...]) -> st.SearchStrategy[set[str]]:
-    return st.one_of(st.just(set[str]()), st.sets(st.sampled_from(of), max_size=1), st.sets(st.sampled_from(of)))
+    """Mostly one thing or none, so that what is wrong is not hidden behind something else."""
+    single = st.sampled_from(("", *of, *of[:2])).map(lambda one: {one})
+    return st.one_of(single, single, st.sets(st.sampled_from(of), max_size=2))
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -66,7 +75,7 @@ def places(value: Any) -> Iterator[tuple[Any, Any]]:
 def documents(draw: st.DrawFn) -> tuple[str, str]:
     """Result and problem of a plan as they stand in the database, at times such as no optimiser makes them."""
     wrong = draw(faults(FAULTS))
-    found: dict[str, Any] = draw(st.dictionaries(nodes, extreme if "amounts" in wrong else sound, min_size=1))
+    found = draw(granted(extreme if wrong & {"amounts", "capacity"} else sound))
     if "values" in wrong:
         resource = draw(st.sampled_from((*CAPACITY, "gpu_count", "bogus", "")))
         found[draw(st.one_of(nodes, st.sampled_from(("ghost", ""))))] = {resource: draw(st.sampled_from(HOSTILE))}
@@ -132,7 +141,7 @@ def granted_by(plan: tuple[str, str]) -> dict[str, dict[str, float]]:
                 return {}
         fine = host["decision"] == "apply"
         return {name: node["resources"] for name, node in found.items() if fine and node["changed"] is True}
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, StopIteration, TypeError, ValueError):
         return {}
 
 
@@ -140,7 +149,7 @@ def is_inside(name: str, grant: dict[str, float]) -> bool:
     """Is every amount one that the node can live on?"""
     try:
         return all(math.isfinite(one) and one >= FLOORS[name].get(key, 0.0) * (1 - 1e-9) for key, one in grant.items())
-    except TypeError:
+    except (OverflowError, TypeError):
         return False
 
 

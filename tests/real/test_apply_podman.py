@@ -225,11 +225,11 @@ def test_a_node_that_may_not_starve_gets_a_weight_until_the_next_start(engine, w
     engine.run(name, CpuShares=300)
     before = engine.cpu_weight(name)
     done = plan(engine, world, name, {CPU: 2, MEMORY: 64 * MIB}, protocol="storj")
-    assert [(one.before, one.after) for one in done] == [({"cpu_shares": 300}, {"cpu_shares": 2048})]
+    assert [(one.before, one.after) for one in done] == [({"cpu_weight": 300 * 100 / 1024}, {"cpu_weight": 200})]
     (outcome,) = do(done, world)
     expected = engine.cpu_weight(name)
     assert str(outcome.state) == "done"
-    assert expected in (2048, 79, 174), "shares of version 1, or what older and newer runtimes make of them"
+    assert expected in (2048, 200), "shares of version 1, or the weight of version 2"
     assert outcome.detail.endswith(f" = {expected}")
     assert (engine.cpu_quota_us(name), engine.memory_limit_bytes(name) > 2**60) == (-1, True), "no caps"
     assert plan(engine, world, name, {CPU: 1.92}, protocol="storj") == [], "a step of 5 % is none"
@@ -343,7 +343,7 @@ def test_a_plan_s_weight_for_a_node_that_may_not_starve(engine, name, tmp_path):
         ]
 
     def shares(value):
-        return {"cpu_shares": value}
+        return {"cpu_weight": value * 100 / 1024}
 
     result, problem = plan_of("n", "exec", 1, {"cpu_cores": 0.5}, {"cpu_cores": 2})
     now_s = int(time.time())

@@ -172,8 +172,8 @@ def test_a_node_that_may_not_starve_gets_a_weight(engine, world, name):
     try:
         done = plan(engine, world, name, {CPU: 2, MEMORY: 64 * MIB}, protocol="storj")
         done += plan(engine, world, other, {CPU: 0.5}, protocol="storj")
-        assert [one.after for one in done] == [{"cpu_shares": 2048}, {"cpu_shares": 512}]
-        assert [one.before for one in done] == [{"cpu_shares": 1024}] * 2, "0 in the engine's words"
+        assert [one.after for one in done] == [{"cpu_weight": 200}, {"cpu_weight": 50}]
+        assert [one.before for one in done] == [{"cpu_weight": 100}] * 2, "the kernel's own"
         outcomes = do(done, world)
         assert states(outcomes) == ["done", "done"]
         assert all(
@@ -275,7 +275,7 @@ def test_a_golem_provider_in_a_container(engine, world, name, tmp_path):
     )
 
     def apply(cores, *, busy):
-        observed = observe(where, world, BACKENDS)
+        observed = observe(where, world, BACKENDS, ("golem", "docker"))
         planned = route(where, observed, {CPU: cores}, "plan 1", BACKENDS, busy=busy)
         outcomes = do(planned.actions, world)
         assert set(states(outcomes)) <= {"done"}
@@ -298,7 +298,7 @@ def test_a_golem_provider_in_a_container(engine, world, name, tmp_path):
     undone = [inverse(one, "back") for one in reversed(more)]
     assert states(do(undone, world)) == ["done", "done"]
     assert engine.cpu_quota_us(name) == 100_000
-    back = release(where, observe(where, world, BACKENDS), [*done, *now, *more, *undone], BACKENDS)
+    back = release(where, observe(where, world, BACKENDS, ("golem", "docker")), [*done, *now, *more, *undone], BACKENDS)
     assert states(do(back, world)) == ["done", "done"]
     assert world.output([*command, "profile", "active"]).strip() == '"big"'
     assert engine.cpu_quota_us(name) == cpu_count * 100_000

@@ -189,7 +189,7 @@ def test_a_node_that_may_not_starve_is_capped_only_by_its_owner_s_word():
         where = replace(golem_target("streamr_1"), options=options)
         return route(where, {"docker": container()}, grant, "plan 1", BACKENDS, busy=None).actions
 
-    assert [one.after for one in planned(options)] == [{"cpu_shares": 512}]
+    assert [one.after for one in planned(options)] == [{"cpu_weight": 50}]
     assert [one.after for one in planned(capped)] == [{"cpu_cores": 0.5}, {"memory_bytes": 2**30}]
 
 

@@ -7,11 +7,11 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from apply_parts import BACKENDS, CPU, FOLDER, HOST_MEMORY, ID, FakeEngine, MemoryJournal, golem_target, podman_api
+from apply_parts import BACKENDS, CPU, FOLDER, HOST_MEMORY, ID, FakeEngine, MemoryJournal, golem_target
 
-from depin_orcha.actuators import advice, from_json, inverse, original, same, to_json
+from depin_orcha.actuators import advice, from_json, inverse, original, to_json
 from depin_orcha.actuators._containers import Container
-from depin_orcha.cgroups import Enforced, least_shares, weights_of_shares
+from depin_orcha.cgroups import Enforced, shares_of_weight, weight_of_shares
 from depin_orcha.errors import ActuatorError
 from depin_orcha.execute import execute
 from depin_orcha.hands import Past, by_hand
@@ -49,8 +49,9 @@ def podman(observed, grant, protocol="golem"):
 
 
 def bodies(actions):
-    assert {(one.call.method, one.call.path, one.undo.path) for one in actions} == {("POST", UPDATE, UPDATE)}
-    return [(one.call.body, one.undo.body) for one in actions]
+    calls = [(one.call, one.undo) for one in actions]
+    assert {(call.method, call.path, undo.path) for call, undo in calls} == {("POST", UPDATE, UPDATE)}
+    return [(call.body, undo.body) for call, undo in calls]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,8 @@ def test_podman_keeps_only_what_the_kernel_holds_so_nothing_else_counts():
 
 def test_an_odd_period_promises_only_what_the_kernel_can_hold():
     (action,) = podman(container(cpu_period_us=33_333), {CPU: 0.33})
-    assert action.after["cpu_cores"] == pytest.approx(action.call.body["cpu"]["quota"] / 33_333, abs=1e-5)
+    ((sent, _),) = bodies([action])
+    assert action.after["cpu_cores"] == pytest.approx(sent["cpu"]["quota"] / 33_333, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_podman_s_guards_refuse_what_podman_would_take(observed, grant, reason):
 
 def test_podman_s_command_for_a_person_and_the_call_where_it_has_none():
     caps = podman(container(), {CPU: 1.5, MEMORY: 512 * MIB})
-    weight = podman(container(), {CPU: 2}, "storj")
+    weight = podman(container(weight=100, shares=1024), {CPU: 2}, "storj")
     assert [advice(one, BACKENDS) for one in caps + weight] == [
         "podman --url unix:///s update --cpu-quota 150000 --cpu-period 100000 golem",
         "podman --url unix:///s update --memory 536870912b --memory-swap 536870912b golem",
@@ -126,15 +128,19 @@ def test_podman_s_command_for_a_person_and_the_call_where_it_has_none():
 
 def test_the_start_of_a_container_is_part_of_who_it_is_for_podman_alone():
     older, newer = container(), container(started_at="2026-11-23T00:00:00Z")
-    assert DOCKER.identity(older) == DOCKER.identity(newer)
-    assert PODMAN.identity(older) != PODMAN.identity(newer)
+    same_docker, same_podman = (
+        [actuator.actions(target(), one, {CPU: 1}, "p")[0].target for one in (older, newer)]
+        for actuator in (DOCKER, PODMAN)
+    )
+    assert same_docker[0] == same_docker[1]
+    assert same_podman[0] != same_podman[1]
 
 
 def test_what_outlived_a_start_is_still_ours_and_what_did_not_is_not():
     (action,) = podman(container(), {CPU: 1})
     later = "2026-11-23T00:00:00Z"
     (back,) = PODMAN.release(target(), container(1.0, started_at=later), [action])
-    assert back.call.body["cpu"]["quota"] == -1
+    assert bodies([back])[0][0]["cpu"]["quota"] == -1
     for cores in (None, 1.5):
         assert PODMAN.release(target(), container(cores, started_at=later), [action]) == []
     (back,) = PODMAN.release(target(), container(1.5), [action])
@@ -145,54 +151,57 @@ def test_what_outlived_a_start_is_still_ours_and_what_did_not_is_not():
     ("shares", "line", "curve"), [(2, 1, 1), (256, 10, 35), (1024, 39, 100), (262_144, 10_000, 10_000)]
 )
 def test_what_runtimes_make_of_shares(shares, line, curve):
-    assert weights_of_shares(shares) == {line, curve}
-    assert line in weights_of_shares(least_shares(line))
+    assert (weight_of_shares(shares, curve=False), weight_of_shares(shares, curve=True)) == (line, curve)
+
+
+@pytest.mark.parametrize("curve", [False, True])
+@pytest.mark.parametrize("weight", [1, 25, 100, 106, 1000, 10_000])
+def test_a_weight_is_reached_whichever_way_a_runtime_goes(weight, curve):
+    assert weight_of_shares(shares_of_weight(weight, curve=curve), curve=curve) == weight
 
 
 @pytest.mark.parametrize("backend", [DOCKER, PODMAN])
 @pytest.mark.parametrize(
     ("observed", "before", "cores", "after"),
     [
-        (container(weight=100, shares=1024), 1024, 0.5, 512),
-        (container(weight=100, shares=1024), 1024, 1.06, 1085),
+        (container(weight=100, shares=1024), 100, 0.5, 50),
+        (container(weight=100, shares=1024), 100, 1.06, 1085 * 100 / 1024),
         (container(weight=100, shares=1024), None, 1.05, None),
-        (container(weight=100), 1024, 0.25, 256),
-        (container(weight=39), 1024, 0.25, 256),
-        (container(), 1024, 100_000, 102_400),
-        (container(), 1024, 0.0001, 10),
-        (container(cpu_shares=256), 1024, 0.25, 256),
-        (container(weight=8, cpu_shares=200), 200, 0.25, 256),
-        (container(weight=10, cpu_shares=256), None, 0.25, None),
-        (container(weight=11, cpu_shares=0), {"cpu_weight": 11}, 0.25, 256),
+        (container(weight=98, shares=1000), 97.65625, 2, 200),
+        (container(weight=100), 100, 0.25, 25),
+        (container(weight=39), 39, 0.25, 25),
+        (container(), 100, 0.25, 25),
+        (container(), 100, 100_000, 10_000),
+        (container(), 100, 0.0001, 1),
+        (container(weight=8, cpu_shares=200), 8, 0.25, 25),
+        (container(weight=25, cpu_shares=shares_of_weight(25, curve=False)), None, 0.25, None),
     ],
 )
 def test_a_weight_where_there_is_no_cap(backend, observed, before, cores, after):
     found = backend.actions(target("storj"), observed, {CPU: cores, MEMORY: 5}, "plan 1")
-    wanted = [] if after is None else [({"cpu_shares": before}, {"cpu_shares": after})]
+    wanted = [] if after is None else [({"cpu_weight": before}, {"cpu_weight": after})]
     assert [(one.before, one.after) for one in found] == wanted
 
 
 def test_docker_is_told_again_what_only_the_kernel_knows():
     (action,) = DOCKER.actions(target("storj"), container(weight=50, shares=512), {CPU: 0.5}, "plan 1")
-    assert action.call.body == {"CpuShares": 512}
+    assert action.call == HttpCall("/s", "POST", f"/containers/{ID}/update", {"CpuShares": 512})
     assert podman(container(weight=50, shares=512), {CPU: 0.5}, "storj") == []
 
 
-def test_a_weight_that_podman_does_not_describe_is_told_from_a_person_s():
+def test_a_weight_of_ours_is_told_from_a_person_s():
     (first,) = podman(container(weight=100), {CPU: 0.25}, "storj")
     past = [Past(1, "p", ActionState.DONE, "", first)]
-    (second,) = podman(container(weight=10), {CPU: 2}, "storj")
-    assert second.before == {"cpu_shares": {"cpu_weight": 10}}
-    assert by_hand(second, past) is None, "256 shares"
-    assert same(original([first, second]), {"cpu_shares": 1024})
+    (second,) = podman(container(weight=25), {CPU: 2}, "storj")
+    assert by_hand(second, past) is None
+    assert original([first, second]) == {"cpu_weight": 100}
     (third,) = podman(container(weight=60), {CPU: 2}, "storj")
-    assert by_hand(third, past) == "changed by hand: cpu_shares is cpu_weight 60, and we had set 256"
-    assert original([first, third]) == {"cpu_shares": {"cpu_weight": 60}}
+    assert by_hand(third, past) == "changed by hand: cpu_weight is 60, and we had set 25"
+    assert original([first, third]) == {"cpu_weight": 60}
     assert from_json(to_json(third)) == third
-    assert third.undo.body["cpu"]["shares"] == least_shares(60)
-    (back,) = PODMAN.release(target("storj"), container(weight=79), [first, second])
-    assert back.call.body == {"cpu": {"shares": 1024}}
-    assert PODMAN.release(target("storj"), container(weight=39), [first, second]) == []
+    (back,) = PODMAN.release(target("storj"), container(weight=200), [first, second])
+    assert bodies([back])[0][0] == {"cpu": {"shares": shares_of_weight(100, curve=False)}}
+    assert PODMAN.release(target("storj"), container(weight=100), [first, second]) == []
 
 
 def test_what_weights_amount_to():
@@ -203,21 +212,64 @@ def test_what_weights_amount_to():
     assert PODMAN.grant([first, cap]) == {CPU: 2}
 
 
-@pytest.mark.parametrize(("made", "state"), [(10, ActionState.DONE), (35, ActionState.DONE), (100, ActionState.FAILED)])
-def test_the_kernel_proves_a_weight_by_either_conversion(tmp_path, made, state):
-    with FakeEngine(tmp_path) as engine:
-        engine.machine.write(f"{FOLDER}/cpu.weight", "100\n")
-        engine.api = podman_api("4.3.1")
+@pytest.mark.parametrize(
+    ("told", "curve"),
+    [
+        (("runc", "1.1.12"), False),
+        (("runc", "1.4.0"), True),
+        (("OCI Runtime (crun)", "crun version 1.14.1\nspec: 1.0.0"), False),
+        (("OCI Runtime (crun)", "crun version 1.23.1\nspec: 1.0.0"), True),
+        (None, False),
+    ],
+)
+def test_a_kernel_of_version_2_holds_what_was_meant_and_then_what_was_before(tmp_path, told, curve):
+    """The weight of a container that nobody touched is 100, whatever its runtime makes of 1024 shares."""
+    with Converting(tmp_path, told, curve=curve) as engine:
+        (first,) = engine.wanted(2)
+        (second,) = engine.wanted(2)
+        assert (first.before, first.after, second) == ({"cpu_weight": 100}, {"cpu_weight": 200}, first)
+        assert (engine.run(first), engine.weight) == (ActionState.DONE, 200)
+        assert engine.wanted(2) == []
+        (back,) = DOCKER.release(engine.storj(), engine.read(), [first])
+        assert (engine.run(back), engine.weight) == (ActionState.DONE, 100)
 
-        def obey(body):
-            shares = body["cpu"]["shares"]
-            engine.machine.write(f"{FOLDER}/cpu.weight", f"{made if shares == 256 else 100}\n")
-            return 201, ID
 
-        engine.on_update = obey
-        where = replace(engine.target("podman"), options=target("storj").options)
-        actions = PODMAN.actions(where, PODMAN.read(where, engine.machine), {CPU: 0.25}, "plan 1")
-        (outcome,) = execute(dict(enumerate(actions)), MemoryJournal(), BACKENDS, engine.machine)
-        assert outcome.state is state
-        assert f"cpu.weight = {made}" in outcome.detail
-        assert isinstance(actions[0].call, HttpCall)
+def test_a_runtime_that_goes_the_other_way_is_found_out(tmp_path):
+    with Converting(tmp_path, ("runc", "1.1.12"), curve=True) as engine:
+        (action,) = engine.wanted(2)
+        assert engine.run(action) is ActionState.FAILED
+        (again,) = engine.wanted(2)
+        assert (engine.run(again), engine.weight) == (ActionState.DONE, 200), "what it did tells how it goes"
+
+
+class Converting(FakeEngine):
+    """An engine of version 2 whose runtime makes a weight of shares by the line or by the curve."""
+
+    def __init__(self, folder, told, *, curve):
+        super().__init__(folder)
+        self.curve = curve
+        self.machine.write(f"{FOLDER}/cpu.weight", "100\n")
+        self.on_update = self.convert
+        if told is not None:
+            self.api["Components"].append({"Name": told[0], "Version": told[1]})
+
+    def convert(self, body):
+        self.host.update(body)
+        self.machine.write(f"{FOLDER}/cpu.weight", f"{weight_of_shares(body['CpuShares'], curve=self.curve)}\n")
+        return 200, {"Warnings": []}
+
+    @property
+    def weight(self):
+        return int(self.machine.text(f"{FOLDER}/cpu.weight") or 0)
+
+    def storj(self):
+        return replace(self.target(), options=target("storj").options.model_copy(update={"runtime": "docker"}))
+
+    def read(self):
+        return DOCKER.read(self.storj(), self.machine)
+
+    def wanted(self, cores):
+        return DOCKER.actions(self.storj(), self.read(), {CPU: cores}, "plan 1")
+
+    def run(self, action):
+        return execute({0: action}, MemoryJournal(), BACKENDS, self.machine, 0.2)[0].state

@@ -147,7 +147,7 @@ def test_a_unit(told: dict[str, str], state: State) -> None:
 
 
 def place(runtime: str, **options: Any) -> Place:
-    known = {"container": "myst"} if runtime in ("docker", "podman") else {"unit": "myst.service"}
+    known = {"container": "myst"} if runtime in ("docker", "podman") else {"unit": "myst.service", "process": "myst"}
     return Place(NodeOptions.model_validate({"protocol": "m", "runtime": runtime} | known | options), "/d", "/p")
 
 
