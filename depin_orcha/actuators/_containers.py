@@ -38,8 +38,8 @@ MIN_MEMORY_BYTES = 6 * 1024 * 1024
 PAGE_BYTES = 4096
 WEIGHT_STEP = 0.05
 """Grants of one host are relative to each other, and move with every plan: a smaller change is none."""
-_RUNTIME = re.compile(r"(runc|crun)\D*(\d+)\.(\d+)")
-_FIRST_WITH_CURVE = {"runc": (1, 4), "crun": (1, 23)}
+_RUNTIME = re.compile(r"(runc|crun)\D*(\d+)\.(\d+)(?:\.(\d+))?")
+_FIRST_WITH_CURVE = {"runc": (1, 3, 2), "crun": (1, 23, 0)}
 """Since these releases a runtime makes the kernel's default weight of the default shares."""
 
 
@@ -293,7 +293,7 @@ def _by_curve(version: Mapping[str, Any], shares: int, in_force: Enforced | None
         return in_force.cpu_weight == curve
     told = (f"{part.get('Name')} {part.get('Version')}" for part in version.get("Components") or ())
     found = [match for text in told if (match := _RUNTIME.search(text))]
-    return any((int(one[2]), int(one[3])) >= _FIRST_WITH_CURVE[one[1]] for one in found)
+    return any(tuple(int(number or 0) for number in one.groups()[1:]) >= _FIRST_WITH_CURVE[one[1]] for one in found)
 
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:

@@ -216,7 +216,9 @@ def test_what_weights_amount_to():
     ("told", "curve"),
     [
         (("runc", "1.1.12"), False),
-        (("runc", "1.4.0"), True),
+        (("runc", "1.3.1"), False),
+        (("runc", "1.3.2"), True),
+        (("runc", "1.4.0-rc.1"), True),
         (("OCI Runtime (crun)", "crun version 1.14.1\nspec: 1.0.0"), False),
         (("OCI Runtime (crun)", "crun version 1.23.1\nspec: 1.0.0"), True),
         (None, False),
