@@ -18,6 +18,7 @@ from .asof import AsOf, PlanRow
 from .cycle import Job, Result, require_nodes
 from .errors import ActuatorError, AdapterError, ConfigError, DataError, FailureKind
 from .grants import HostGrants, grants_of
+from .hands import SET_AGAIN
 from .movable import pause_command, rules
 from .outside import Outside
 from .store import Store
@@ -85,7 +86,7 @@ def _route_host(world: World, plan: PlanRow, host: HostGrants, capacity: Mapping
                 _check_place(options, {"host": host.host} | plan.places.get(name, {}), name)
                 _check_floors(world.known, name, grant)
             if options.host == "local":
-                why = node.reason if changed else "set again: it was in force and is not any more"
+                why = node.reason if changed else SET_AGAIN
                 since_s = _made_for(world, plan, name) if changed else None
                 work.routes[name] = world.route(name, options, grant, why, since_s)
             elif changed:

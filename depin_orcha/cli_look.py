@@ -40,11 +40,26 @@ class Form(StrEnum):
 
 
 @verb(look_verbs, "status", at=True, codes=LOOK_CODES, example="depin-orcha status --json | jq .data.totals")
-def status(shared: Shared) -> Output:
+def status(
+    shared: Shared,
+    prometheus: Annotated[
+        str | None,
+        typer.Option("--prometheus", metavar="FILE|-", help="Write it as text for Prometheus, - prints it instead."),
+    ] = None,
+) -> Output:
     """Show what the nodes earn, how they are, and what was decided."""
-    from .look import status_data
+    from .look import exposition_of, status_data
 
     data = status_data(shared)
+    if prometheus is not None:
+        from .export import write_file
+
+        text = exposition_of(shared, data)
+        if prometheus == "-":
+            if shared.json:
+                raise UsageError("--prometheus - and --json both want stdout", "name a file: --prometheus FILE")
+            return Output(data, raw=text)
+        write_file(Path(prometheus), text, mode=0o644)
 
     def show(console: Any) -> None:
         from .render import tables

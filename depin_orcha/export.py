@@ -102,8 +102,10 @@ def form_of(path: str) -> Format:
     return forms.get(Path(path).suffix.lower(), "csv")
 
 
-def write_file(path: Path, text: str) -> None:
+def write_file(path: Path, text: str, mode: int | None = None) -> None:
     """The file holds the text, all of it or, on an error, what it held before. Raises ``NotPermitted``.
+
+    ``mode``: who may read it, where that is not left to the umask.
 
     What is no regular file (a pipe, a device) is written to as it is.
     """
@@ -115,6 +117,8 @@ def write_file(path: Path, text: str) -> None:
         new = whole.with_name(f".{whole.name}.{os.getpid()}.new")
         try:
             new.write_text(text, encoding="utf-8")
+            if mode is not None:
+                new.chmod(mode)
             new.replace(whole)
         finally:
             new.unlink(missing_ok=True)

@@ -9,6 +9,8 @@ from typing import Any
 from .actuators import same
 from .types import Action, ActionState
 
+SET_AGAIN = "set again: it was in force and is not any more"
+"""Why something is done that no plan asks for anew."""
 CHANGED_BY_HAND = "changed by hand"
 _OURS_ALONE = frozenset(("profile",))
 """What nobody else has a reason to change: the content of our own hardware profile while it is not in use."""

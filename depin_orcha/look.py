@@ -45,3 +45,10 @@ def status_data(shared: Shared) -> dict[str, Any]:
         if known is None:
             return view.empty_view([node for node in nodes if not only or node.name in only])
         return view.view(known, nodes, max_age_s, only=only)
+
+
+def exposition_of(shared: Shared, data: dict[str, Any]) -> str:
+    """A status document's data as text for Prometheus."""
+    from .exposition import Counts, counts, exposition
+
+    return exposition(data, look(shared, counts, Counts({}, {}, {})))
