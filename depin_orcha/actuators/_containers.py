@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -38,8 +38,8 @@ MIN_MEMORY_BYTES = 6 * 1024 * 1024
 PAGE_BYTES = 4096
 WEIGHT_STEP = 0.05
 """Grants of one host are relative to each other, and move with every plan: a smaller change is none."""
-_RUNTIME = re.compile(r"(runc|crun)\D*(\d+)\.(\d+)")
-_FIRST_WITH_CURVE = {"runc": (1, 4), "crun": (1, 23)}
+_RUNTIME = re.compile(r"(runc|crun)\D*(\d+)\.(\d+)(?:\.(\d+))?")
+_FIRST_WITH_CURVE = {"runc": (1, 3, 2), "crun": (1, 23, 0)}
 """Since these releases a runtime makes the kernel's default weight of the default shares."""
 
 
@@ -234,8 +234,14 @@ class ContainerActuator(ABC):
 
     def _action(self, node: str, observed: Container, values: dict[str, Any], why: str) -> Action:
         before = {key: observed.values()[key] for key in values}
-        call, undo = self.call(observed, values), self.call(observed, before)
+        call, undo = self._call(observed, values), self._call(observed, before)
         return Action(node, self.kind, why, before, self.held(observed, values), call, undo, self.identity(observed))
+
+    def _call(self, observed: Container, values: Mapping[str, Any]) -> HttpCall:
+        """With the other way of a runtime: one may be patched, or replaced under a container that runs."""
+        call = self.call(observed, values)
+        other = self.call(replace(observed, by_curve=not observed.by_curve), values)
+        return call if other == call else replace(call, instead=other.body)
 
 
 def container(socket: str, name: str, reader: Reader) -> Container:
@@ -293,7 +299,7 @@ def _by_curve(version: Mapping[str, Any], shares: int, in_force: Enforced | None
         return in_force.cpu_weight == curve
     told = (f"{part.get('Name')} {part.get('Version')}" for part in version.get("Components") or ())
     found = [match for text in told if (match := _RUNTIME.search(text))]
-    return any((int(one[2]), int(one[3])) >= _FIRST_WITH_CURVE[one[1]] for one in found)
+    return any((int(one[2]), int(one[3]), int(one[4] or 0)) >= _FIRST_WITH_CURVE[one[1]] for one in found)
 
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:
