@@ -68,6 +68,22 @@ def init(
     return output_of(result, tables.initialised)
 
 
+@verb(setup_verbs, "backup", locking=True, codes=CYCLE_CODES, example="depin-orcha backup --keep 30")
+def backup(
+    shared: Shared,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder; else `backups` beside the database.")] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="How many of them stay.")] = 7,
+    restore: Annotated[Path | None, typer.Option("--restore", metavar="FILE", help="Go back to this one.")] = None,
+) -> Output:
+    """Copy the database, verified, while everything goes on; or go back to such a copy."""
+    from .backup import backup as copy
+    from .backup import restore as go_back
+    from .render import tables
+
+    job = job_of(shared)
+    return output_of(copy(job, to, keep) if restore is None else go_back(job, restore), tables.backed_up)
+
+
 @verb(
     setup_verbs,
     "doctor",

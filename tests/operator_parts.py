@@ -33,7 +33,7 @@ SCHEMAS = Path(__file__).parents[1] / "depin_orcha" / "schemas"
 PROGRAM = (sys.executable, "-m", "depin_orcha")
 VERBS = (
     "collect", "forecast", "optimize", "apply", "run", "status", "history", "export", "import", "init", "demo", "pause",
-    "resume", "backtest", "verdict", "explain", "heal", "doctor",
+    "resume", "backtest", "verdict", "explain", "heal", "doctor", "backup",
 )  # fmt: skip
 START_S = at("2026-10-30T00:00:00")
 """The simulated operator starts two days before a month ends."""

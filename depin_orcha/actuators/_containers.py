@@ -299,7 +299,7 @@ def _by_curve(version: Mapping[str, Any], shares: int, in_force: Enforced | None
         return in_force.cpu_weight == curve
     told = (f"{part.get('Name')} {part.get('Version')}" for part in version.get("Components") or ())
     found = [match for text in told if (match := _RUNTIME.search(text))]
-    return any((int(one[2]), int(one[3]), int(one[4] or 0)) >= _FIRST_WITH_CURVE[one[1]] for one in found)
+    return any(tuple(int(number or 0) for number in one.groups()[1:]) >= _FIRST_WITH_CURVE[one[1]] for one in found)
 
 
 def _check_cores(node: str, observed: Container, cores: float) -> None:

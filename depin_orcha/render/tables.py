@@ -272,6 +272,14 @@ def doctor(console: Console, data: Mapping[str, Any]) -> None:
             print_hanging(console, f"{'':6}-> {one['fix']}", 9)
 
 
+def backed_up(console: Console, data: Mapping[str, Any]) -> None:
+    """What was written, and which older ones went."""
+    for path in data["paths"]:
+        console.print(f"wrote {path}", soft_wrap=True, highlight=False)
+    for path in data["removed"]:
+        console.print(f"removed {path}", soft_wrap=True, highlight=False)
+
+
 def initialised(console: Console, data: Mapping[str, Any]) -> None:
     """Where the configuration is, and what comes next."""
     print_line(console, f"wrote {data['paths'][0]}")
