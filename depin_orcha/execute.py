@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from .actuators import Actuators, Reader, Reading, TargetGoneError, inverse, lowers, rises, same
 from .errors import ActuatorError, FailureKind
-from .types import Action, ActionState, Call, Failure, HttpCalls, Steps
+from .types import Action, ActionState, Call, Failure, HttpCall, HttpCalls, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -212,12 +212,12 @@ class _Run:
 
         Steps are tried once: what they restart is not restarted again for the same thing.
         """
-        reading, trouble = None, None
+        reading, trouble, call = None, None, action.call
         settle_s = min(self.verify_timeout_s, self.backends[action.kind].settle_s(action))
         for _ in range(1 if isinstance(action.call, Steps) else ATTEMPTS):
             since_s, refusal = time.time(), None
             try:
-                self.outside.act(action.call)
+                self.outside.act(call)
             except ActuatorError as error:
                 refusal = error
             # what was refused needs no time to settle; that it was refused does not prove that nothing happened
@@ -228,6 +228,8 @@ class _Run:
                 refusal is not None and refusal.kind is not FailureKind.TRANSIENT
             ):
                 break
+            if refusal is None and isinstance(call, HttpCall) and call.instead is not None:
+                call = replace(call, body=call.instead, instead=None)
         return reading, trouble
 
 

@@ -304,8 +304,9 @@ class RunCommand:
 class HttpCall:
     """One request, to an engine behind a unix ``socket`` or to a node's interface at ``base_url``; success is 2xx.
 
-    ``timeout_s``: how long an engine may take, where that is longer than usual. What a node's interface wants to see of
-    the owner's secrets is no part of it: whoever runs the call adds it.
+    ``timeout_s``: how long an engine may take, where that is longer than usual. ``instead``: the body to try next where
+    this one was taken and is not what does it, which nothing but its effect can tell. What a node's interface wants to
+    see of the owner's secrets is no part of it: whoever runs the call adds it.
     """
 
     socket: str | None
@@ -314,6 +315,7 @@ class HttpCall:
     body: dict[str, Any] = field(default_factory=dict[str, Any])
     base_url: str | None = None
     timeout_s: float | None = None
+    instead: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -234,8 +234,14 @@ class ContainerActuator(ABC):
 
     def _action(self, node: str, observed: Container, values: dict[str, Any], why: str) -> Action:
         before = {key: observed.values()[key] for key in values}
-        call, undo = self.call(observed, values), self.call(observed, before)
+        call, undo = self._call(observed, values), self._call(observed, before)
         return Action(node, self.kind, why, before, self.held(observed, values), call, undo, self.identity(observed))
+
+    def _call(self, observed: Container, values: Mapping[str, Any]) -> HttpCall:
+        """With the other way of a runtime: one may be patched, or replaced under a container that runs."""
+        call = self.call(observed, values)
+        other = self.call(replace(observed, by_curve=not observed.by_curve), values)
+        return call if other == call else replace(call, instead=other.body)
 
 
 def container(socket: str, name: str, reader: Reader) -> Container:

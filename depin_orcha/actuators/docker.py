@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from depin_orcha.cgroups import DEFAULT_SHARES
+from depin_orcha.cgroups import DEFAULT_WEIGHT
 from depin_orcha.errors import ActuatorError, FailureKind
 from depin_orcha.types import Action, HttpCall
 
@@ -52,7 +52,9 @@ class Actuator(ContainerActuator):
         """Is it what the engine sets at the next start?"""
         if "cpu_cores" in values:
             return near(_configured_cores(observed), values["cpu_cores"])
-        return near_weight(observed.cpu_shares or DEFAULT_SHARES, observed.shares_for(values["cpu_weight"]))
+        if not observed.cpu_shares:
+            return near_weight(DEFAULT_WEIGHT, values["cpu_weight"])  # a start leaves the kernel's own
+        return near_weight(observed.cpu_shares, observed.shares_for(values["cpu_weight"]))
 
     def held(self, observed: Container, values: dict[str, Any]) -> dict[str, Any]:
         """What an odd period makes of a cap."""

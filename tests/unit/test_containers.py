@@ -7,7 +7,7 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from apply_parts import BACKENDS, CPU, FOLDER, HOST_MEMORY, ID, FakeEngine, MemoryJournal, golem_target
+from apply_parts import BACKENDS, CPU, FOLDER, HOST_MEMORY, ID, FakeEngine, MemoryJournal, golem_target, podman_api
 
 from depin_orcha.actuators import advice, from_json, inverse, original, to_json
 from depin_orcha.actuators._containers import Container
@@ -220,7 +220,7 @@ def test_what_weights_amount_to():
         (("runc", "1.3.2"), True),
         (("runc", "1.4.0-rc.1"), True),
         (("OCI Runtime (crun)", "crun version 1.14.1\nspec: 1.0.0"), False),
-        (("OCI Runtime (crun)", "crun version 1.23.1\nspec: 1.0.0"), True),
+        (("OCI Runtime (crun)", "crun version 1.23\nspec: 1.0.0"), True),
         (None, False),
     ],
 )
@@ -234,14 +234,75 @@ def test_a_kernel_of_version_2_holds_what_was_meant_and_then_what_was_before(tmp
         assert engine.wanted(2) == []
         (back,) = DOCKER.release(engine.storj(), engine.read(), [first])
         assert (engine.run(back), engine.weight) == (ActionState.DONE, 100)
+        assert DOCKER.release(engine.storj(), engine.read(), [first, back]) == []
+        assert len(engine.asked) == 2, "no try was lost"
 
 
-def test_a_runtime_that_goes_the_other_way_is_found_out(tmp_path):
-    with Converting(tmp_path, ("runc", "1.1.12"), curve=True) as engine:
+GUESSED = pytest.mark.parametrize(("told", "curve"), [("1.1.12", True), ("1.4.0", False)])
+
+
+@GUESSED
+@pytest.mark.parametrize("cores", [0.25, 1.3, 4])
+def test_a_runtime_that_goes_the_other_way_is_found_out_at_once(tmp_path, told, curve, cores):
+    """Else what it made of the first try would count as the owner's, and come back with a release."""
+    with Converting(tmp_path, ("runc", told), curve=curve) as engine:
+        (first,) = engine.wanted(cores)
+        assert from_json(to_json(first)) == first
+        assert (engine.run(first), engine.weight) == (ActionState.DONE, round(cores * 100))
+        assert engine.wanted(cores) == []
+        (back,) = DOCKER.release(engine.storj(), engine.read(), [first])
+        assert (engine.run(back), engine.weight) == (ActionState.DONE, 100)
+        assert len(engine.asked) == 3, "what it did tells how it goes"
+
+
+@GUESSED
+def test_what_no_shares_make_is_put_back_whichever_way_the_runtime_goes(tmp_path, told, curve):
+    with Converting(tmp_path, ("runc", told), curve=curve) as engine:
         (action,) = engine.wanted(2)
-        assert engine.run(action) is ActionState.FAILED
-        (again,) = engine.wanted(2)
-        assert (engine.run(again), engine.weight) == (ActionState.DONE, 200), "what it did tells how it goes"
+        engine.never = 200
+        assert (engine.run(action), engine.weight) == (ActionState.UNDONE, 100)
+
+
+def test_a_runtime_that_is_replaced_under_a_container_that_runs(tmp_path):
+    with Converting(tmp_path, ("runc", "1.3.1"), curve=False) as engine:
+        (first,) = engine.wanted(0.5)
+        engine.run(first)
+        engine.curve = True
+        (second,) = engine.wanted(2)
+        assert (engine.run(second), engine.weight) == (ActionState.DONE, 200)
+        engine.curve = False
+        (back,) = DOCKER.release(engine.storj(), engine.read(), [first, second])
+        assert (engine.run(back), engine.weight) == (ActionState.DONE, 100)
+
+
+def test_a_request_that_was_not_taken_says_nothing_about_the_runtime(tmp_path):
+    with Converting(tmp_path, ("runc", "1.1.12"), curve=False) as engine:
+        (action,) = engine.wanted(0.5)
+        engine.busy = True
+        assert (engine.run(action), engine.weight) == (ActionState.DONE, 50)
+        assert engine.asked == [action.call.body["CpuShares"]]
+
+
+def test_a_container_that_nobody_touched_and_that_gets_one_core_is_left_alone(tmp_path):
+    with Converting(tmp_path, ("runc", "1.1.12"), curve=False) as engine:
+        assert engine.wanted(1) == []
+        engine.host["CpuShares"] = 300
+        (action,) = engine.wanted(1)
+        assert action.before == action.after == {"cpu_weight": 100}, "the next start would make 12 of it"
+        assert (engine.run(action), engine.weight) == (ActionState.DONE, 100)
+
+
+def test_podman_is_told_by_the_other_way_too(tmp_path):
+    """It never describes what was set, so its runtime shows nothing but by what it does."""
+    with Converting(tmp_path, None, curve=True) as engine:
+        engine.api = podman_api("4.3.1")
+        where = replace(engine.storj("podman"), podman_socket=engine.server.socket)
+        done = []
+        for cores in (2, 0.5):
+            done += PODMAN.actions(where, PODMAN.read(where, engine.machine), {CPU: cores}, "plan 1")
+            assert (engine.run(done[-1]), engine.weight) == (ActionState.DONE, cores * 100)
+        (back,) = PODMAN.release(where, PODMAN.read(where, engine.machine), done)
+        assert (engine.run(back), engine.weight) == (ActionState.DONE, 100)
 
 
 class Converting(FakeEngine):
@@ -249,23 +310,30 @@ class Converting(FakeEngine):
 
     def __init__(self, folder, told, *, curve):
         super().__init__(folder)
-        self.curve = curve
+        self.curve, self.never, self.busy, self.asked = curve, None, False, []
         self.machine.write(f"{FOLDER}/cpu.weight", "100\n")
         self.on_update = self.convert
         if told is not None:
             self.api["Components"].append({"Name": told[0], "Version": told[1]})
 
     def convert(self, body):
-        self.host.update(body)
-        self.machine.write(f"{FOLDER}/cpu.weight", f"{weight_of_shares(body['CpuShares'], curve=self.curve)}\n")
+        if self.busy:
+            self.busy = False
+            return 500, {"message": "try again"}
+        if "CpuShares" in body:
+            self.host.update(body)
+        shares = body["CpuShares"] if "CpuShares" in body else body["cpu"]["shares"]
+        self.asked.append(shares)
+        weight = weight_of_shares(shares, curve=self.curve)
+        self.machine.write(f"{FOLDER}/cpu.weight", f"{weight + (weight == self.never)}\n")
         return 200, {"Warnings": []}
 
     @property
     def weight(self):
         return int(self.machine.text(f"{FOLDER}/cpu.weight") or 0)
 
-    def storj(self):
-        return replace(self.target(), options=target("storj").options.model_copy(update={"runtime": "docker"}))
+    def storj(self, runtime="docker"):
+        return replace(self.target(), options=target("storj").options.model_copy(update={"runtime": runtime}))
 
     def read(self):
         return DOCKER.read(self.storj(), self.machine)
