@@ -18,7 +18,7 @@ from depin_orcha.types import WriteLine
 KEY = "storage.allocated-disk-space"
 OLD, NEW = f"{KEY}: 2.00 TB # mine", f"{KEY}: 1500.00 GB # mine"
 AROUND = (
-    b"\xef\xbb\xbf# caf\xe9 \x80\r\n\t\n# " + OLD.encode() + b"\n",
+    b"\xef\xbb\xbf# M\xfcnchen \x80\r\n\t\n# " + OLD.encode() + b"\n",
     b"\nlog.level: info  \r\n\n  last line without end",
 )
 
