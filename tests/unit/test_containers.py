@@ -280,6 +280,7 @@ def test_a_request_that_was_not_taken_says_nothing_about_the_runtime(tmp_path):
         (action,) = engine.wanted(0.5)
         engine.busy = True
         assert (engine.run(action), engine.weight) == (ActionState.DONE, 50)
+        assert isinstance(action.call, HttpCall)
         assert engine.asked == [action.call.body["CpuShares"]]
 
 
