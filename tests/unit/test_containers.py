@@ -310,9 +310,9 @@ class Converting(FakeEngine):
     """An engine of version 2 whose runtime makes a weight of shares by the line or by the curve."""
 
     def __init__(self, folder, told, *, curve):
+        super().__init__(folder)
         self.curve, self.busy, self.asked = curve, False, []
         self.never: int | None = None
-        self.curve, self.never, self.busy, self.asked = curve, None, False, []
         self.machine.write(f"{FOLDER}/cpu.weight", "100\n")
         self.on_update = self.convert
         if told is not None:
