@@ -8,6 +8,7 @@ another container share theirs, and are left alone, as is a queue that somebody 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ LATENCY = "100ms"
 _LEAST_BURST_BYTES = 32 * 1024
 _TICKS_PER_S = 250
 """A bucket has to hold what passes between two ticks of the kernel's timer."""
-_SHARED_NETWORKS = ("host", "none", "container:", "ns:", "slirp4netns", "pasta")
+_SHARED_NETWORKS = re.compile(r"(host|none|(container|ns|slirp4netns|pasta)(:.*)?)")
 _SIDES = {"uplink_bps": "inside", "downlink_bps": "outside"}
 
 
@@ -148,7 +149,7 @@ def _traffic(socket: str, name: str, reader: Reader) -> Traffic:
         ) from error
     if not pid:
         return Traffic(socket, *names)
-    if network.startswith(_SHARED_NETWORKS):
+    if _SHARED_NETWORKS.fullmatch(network):
         raise _unsupported(names[0], f"its network is {network}, so it has no link of its own")
     return Traffic(socket, *names, _link(names[0], pid, reader))
 

@@ -127,6 +127,11 @@ def test_a_shared_network_is_refused(machine: Machine, mode: str) -> None:
         machine.wanted({UP: 25e6})
 
 
+def test_a_network_of_any_name_is_a_network(machine: Machine) -> None:
+    machine.mode = "hosting"
+    assert len(machine.wanted({UP: 25e6})) == 1
+
+
 def test_a_device_that_is_no_pair_is_refused(machine: Machine) -> None:
     """The parent of a macvlan is the machine's own card."""
     machine.tell(ip_outside=[LOOPBACK, {"ifindex": 5, "ifname": "enp3s0"}])

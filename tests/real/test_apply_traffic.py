@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from real.namespace import unavailable
 pytestmark = pytest.mark.real
 ADDRESS = "10.97.0.1"
 PROJECT = Path(__file__).parents[2]
+PORTS = count(5301)
 UP_BPS, DOWN_BPS = 20_000_000, 12_000_000
 CHANGE = ("tc", "qdisc", "change", "dev", "eth0", "root")
 BUCKET = ("tbf", "rate", "3mbit", "burst", "32k", "latency", "100ms")
@@ -33,17 +35,6 @@ def engine() -> Iterator[DockerEngine]:
             unavailable(f"measuring bandwidth needs {tool} (Debian: iperf3, iproute2)")
     with DockerEngine(bridge=ADDRESS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def meter(engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A server of iperf3 on the engine's bridge."""
-    with (tmp_path_factory.mktemp("iperf3") / "log").open("wb") as log:
-        server = engine.space.popen(["iperf3", "--server", "--bind", ADDRESS], dict(os.environ), log)
-        time.sleep(0.5)
-        yield
-        server.kill()
-        server.wait()
 
 
 class Owner:
@@ -80,8 +71,20 @@ class Owner:
         return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
 
     def measured_bps(self, *, down: bool) -> float:
-        words = ["iperf3", "--client", ADDRESS, "--time", "3", "--omit", "1", "--json"]
-        told = json.loads(self.within(*words, *(["--reverse"] if down else [])))
+        """Against a server of its own on the engine's bridge: one that has just served another client is busy."""
+        port = str(next(PORTS))
+        argv = ["iperf3", "--server", "--one-off", "--forceflush", "--bind", ADDRESS, "--port", port]
+        with (self.folder / "iperf3.log").open("wb") as log:
+            server = self.engine.space.popen(argv, dict(os.environ), log)
+            try:
+                while "Server listening" not in (self.folder / "iperf3.log").read_text():
+                    assert server.poll() is None
+                    time.sleep(0.05)
+                words = ["iperf3", "--client", ADDRESS, "--port", port, "--time", "3", "--omit", "1", "--json"]
+                told = json.loads(self.within(*words, *(["--reverse"] if down else [])))
+            finally:
+                server.kill()
+                server.wait()
         return told["end"]["sum_received"]["bits_per_second"]
 
 
@@ -93,7 +96,6 @@ def owner(engine: DockerEngine, tmp_path: Path, request: pytest.FixtureRequest) 
     engine.remove(name)
 
 
-@pytest.mark.usefixtures("meter")
 def test_both_ways_are_held_and_lifted(owner: Owner) -> None:
     owner.plan(uplink_bps=UP_BPS, downlink_bps=DOWN_BPS)
     both = {("uplink_bps", UP_BPS), ("downlink_bps", DOWN_BPS)}
