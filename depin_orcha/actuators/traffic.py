@@ -158,11 +158,15 @@ def _link(name: str, pid: int, reader: Reader) -> Link:
     within = _within(pid)
     devices = [one for one in _json([*within, "ip", "-j", "link", "show"], reader) if one["ifname"] != "lo"]
     hosts = _json(["ip", "-j", "link", "show"], reader)
+    space = _space(pid, reader)
+    # Numbers of devices are counted in each network by itself: two links may have the same.
     pairs = [
         (one["ifname"], other["ifname"])
         for one in devices
         for other in hosts
-        if one.get("link_index") == other["ifindex"] and other.get("link_index") == one["ifindex"]
+        if one.get("link_index") == other["ifindex"]
+        and other.get("link_index") == one["ifindex"]
+        and str(other.get("link_netnsid")) == space
     ]
     if len(devices) != 1 or len(pairs) != 1:
         told = ", ".join(one["ifname"] for one in devices) or "none"
@@ -173,6 +177,17 @@ def _link(name: str, pid: int, reader: Reader) -> Link:
         "downlink_bps": _limit(name, ["tc", "-j", "qdisc", "show", "dev", outside], reader),
     }
     return Link(pid, inside, outside, limits)
+
+
+def _space(pid: int, reader: Reader) -> str:
+    """The number by which this network knows that of a process; ``lsns(8)`` says "unassigned" without a link to it."""
+    argv = ["lsns", "--json", "--type", "net", "--output", "NETNSID", "--task", str(pid)]
+    try:
+        return str(json.loads(reader.output(argv))["namespaces"][0]["netnsid"])
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ActuatorError(
+            FailureKind.SHAPE, f"`{shlex.join(argv)}` answers in an unknown form ({error!r})"
+        ) from error
 
 
 def _limit(name: str, argv: Sequence[str], reader: Reader) -> int | None:

@@ -22,6 +22,7 @@ TRAFFIC = BACKENDS["traffic"]
 SCRIPTS = {
     "nsenter": '#!/bin/sh\nshift\nINSIDE=1 exec "$@"\n',
     "ip": '#!/bin/sh\n[ "$INSIDE" ] && exec cat {folder}/ip_inside\nexec cat {folder}/ip_outside\n',
+    "lsns": '#!/bin/sh\necho \'{{"namespaces": [{{"netnsid": "3", "ns": 4026532300}}]}}\'\n',
     "tc": '#!/bin/sh\n[ "$INSIDE" ] && exec cat {folder}/tc_inside\nexec cat {folder}/tc_outside\n',
 }
 LOOPBACK = {"ifindex": 1, "ifname": "lo"}
@@ -46,7 +47,7 @@ class Machine(FolderMachine):
             self.write(f"/bin/{name}", script.format(folder=folder))
             (folder / "bin" / name).chmod(0o755)
         self.tell(ip_inside=[LOOPBACK, {"ifindex": 4, "ifname": "eth0", "link_index": 5}])
-        self.tell(ip_outside=[LOOPBACK, {"ifindex": 5, "ifname": "veth1", "link_index": 4}])
+        self.tell(ip_outside=[LOOPBACK, {"ifindex": 5, "ifname": "veth1", "link_index": 4, "link_netnsid": 3}])
         self.tell(tc_inside=[DEFAULT], tc_outside=[DEFAULT])
 
     def tell(self, **said: Any) -> None:
@@ -124,6 +125,12 @@ def test_a_crumb_is_refused(machine: Machine) -> None:
 def test_a_shared_network_is_refused(machine: Machine, mode: str) -> None:
     machine.mode = mode
     with pytest.raises(ActuatorError, match=f"its network is {mode}"):
+        machine.wanted({UP: 25e6})
+
+
+def test_a_link_of_the_same_numbers_into_another_network_is_no_pair(machine: Machine) -> None:
+    machine.tell(ip_outside=[LOOPBACK, {"ifindex": 5, "ifname": "veth9", "link_index": 4, "link_netnsid": 8}])
+    with pytest.raises(ActuatorError, match="no single link to this machine"):
         machine.wanted({UP: 25e6})
 
 
